@@ -1,0 +1,127 @@
+"""The only way to the database: `Reader` cannot write, `Writer` is one transaction.
+
+Neither is held while a provider is awaited. An unreachable or unmigrated database is the caller's 503.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from sqlalchemy import URL, Executable, RowMapping, make_url, text
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from app.errors import Overloaded
+
+POOL_CONNECTIONS = 10
+POOL_WAIT_SECONDS = 5.0
+STATEMENT_SECONDS = 30.0
+UNDEFINED_TABLE = "42P01"
+
+Rows = Sequence[RowMapping]
+
+
+class Reader:
+    """Statements that change nothing; each its own snapshot."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def all(self, statement: Executable, values: Mapping[str, Any] | None = None) -> Rows:
+        """Every row."""
+        return (await self._connection.execute(statement, values)).mappings().all()
+
+    async def first(
+        self, statement: Executable, values: Mapping[str, Any] | None = None
+    ) -> RowMapping | None:
+        """The first row, if there is one."""
+        return (await self._connection.execute(statement, values)).mappings().first()
+
+
+class Writer(Reader):
+    """One transaction: committed when its block ends, rolled back when it raises."""
+
+    async def execute(
+        self, statement: Executable, values: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None
+    ) -> int:
+        """Run a statement; returns the number of rows it touched."""
+        return (await self._connection.execute(statement, values)).rowcount
+
+    async def notify(self, channel: str, payload: str) -> None:
+        """Tell every process once this transaction has committed."""
+        await self._connection.execute(
+            text("SELECT pg_notify(:channel, :payload)"), {"channel": channel, "payload": payload}
+        )
+
+
+class Database:
+    """A pool of connections to one PostgreSQL database."""
+
+    def __init__(self, url: str) -> None:
+        self.url = normalised(url)
+        self._engine = create_async_engine(
+            self.url,
+            pool_size=POOL_CONNECTIONS,
+            max_overflow=POOL_CONNECTIONS,
+            pool_timeout=POOL_WAIT_SECONDS,
+            connect_args={
+                "server_settings": {"application_name": "filemux"},
+                "command_timeout": STATEMENT_SECONDS,
+                "timeout": POOL_WAIT_SECONDS,
+            },
+        )
+        self._reading: AsyncEngine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[Reader]:
+        """A connection for reading. Raises Overloaded when the database cannot be reached."""
+        with _unreachable_is_overloaded():
+            async with self._reading.connect() as connection:
+                yield Reader(connection)
+
+    @asynccontextmanager
+    async def write(self) -> AsyncIterator[Writer]:
+        """A transaction. Raises Overloaded when the database cannot be reached."""
+        with _unreachable_is_overloaded():
+            async with self._engine.begin() as connection:
+                yield Writer(connection)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        await self._engine.dispose()
+
+
+def normalised(url: str) -> URL:
+    """A SQLAlchemy URL for asyncpg from what operators write: `postgres://…?sslmode=require` and the like.
+
+    Raises ValueError (sqlalchemy.exc.ArgumentError) for what is no URL of PostgreSQL.
+    """
+    parsed = make_url(url)
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError(f"DATABASE_URL must begin with postgresql://, not {parsed.drivername}://")
+    parsed = parsed.set(drivername="postgresql+asyncpg")
+    if "sslmode" in parsed.query:
+        # libpq's name; asyncpg calls it ssl.
+        mode = parsed.query["sslmode"]
+        parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
+    return parsed
+
+
+@contextmanager
+def _unreachable_is_overloaded() -> Iterator[None]:
+    try:
+        yield
+    except ProgrammingError as failure:
+        if getattr(failure.orig, "sqlstate", None) == UNDEFINED_TABLE:
+            reason = "the database is not migrated; run `filemux migrate`"
+            raise Overloaded(reason, retry_after_seconds=5) from failure
+        raise
+    except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as failure:
+        raise Overloaded("the database cannot be reached", retry_after_seconds=1) from failure
+    except DBAPIError as failure:
+        if not failure.connection_invalidated:
+            raise
+        raise Overloaded("the connection to the database broke", retry_after_seconds=1) from failure

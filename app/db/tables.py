@@ -1,0 +1,169 @@
+"""The schema, as docs/sql.md describes it to operators. The views are in the migrations.
+
+Ids are made by the application (`app.ids`). Deletes are explicit: a row goes when its provider file is gone.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    Text,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import JSONB
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+DEFAULT_TEAM_ID = "team-default"
+DEFAULT_TEAM_NAME = "default"
+
+_moment = DateTime(timezone=True)
+_ROLES = "'admin', 'member', 'viewer'"
+_POLICIES = "'all', 'any'"
+_FILE_STATES = "'uploading', 'ready', 'failed', 'deleting'"
+_REPLICA_STATES = "'pending', 'processing', 'stored', 'failed', 'deleting'"
+
+teams = Table(
+    "teams",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("name", Text, nullable=False, unique=True),
+    Column("default_target_model_names", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+)
+
+keys = Table(
+    "keys",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("team_id", Text, ForeignKey("teams.id"), nullable=False),
+    Column("name", Text, nullable=False, server_default=""),
+    Column("role", Text, nullable=False),
+    # SHA-256 of the secret; the secret itself is shown once and never stored.
+    Column("secret_sha256", LargeBinary, nullable=False, unique=True),
+    # Its last four characters, by which people recognise a key.
+    Column("secret_hint", Text, nullable=False),
+    Column("models", ARRAY(Text)),
+    Column("permissions", ARRAY(Text), nullable=False, server_default="{}"),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+    Column("expires_at", _moment),
+    Column("revoked_at", _moment),
+    CheckConstraint(f"role IN ({_ROLES})", name="role"),
+    Index(None, "team_id", "id"),
+)
+
+files = Table(
+    "files",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("team_id", Text, ForeignKey("teams.id"), nullable=False),
+    # The key that uploaded it; null for the master key.
+    Column("created_by", Text, ForeignKey("keys.id")),
+    Column("filename", Text, nullable=False),
+    Column("purpose", Text, nullable=False),
+    Column("mime_type", Text, nullable=False),
+    # Known once the upload has ended.
+    Column("bytes", BigInteger),
+    Column("sha256", Text),
+    Column("upload_policy", Text, nullable=False, server_default="all"),
+    Column("state", Text, nullable=False),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+    Column("ready_at", _moment),
+    Column("expires_at", _moment),
+    CheckConstraint(f"state IN ({_FILE_STATES})", name="state"),
+    CheckConstraint(f"upload_policy IN ({_POLICIES})", name="upload_policy"),
+    # Ids are time-ordered, so these are the keyset of the list, whole and by purpose.
+    Index(None, "team_id", "id", postgresql_where=text("state = 'ready'")),
+    Index(None, "team_id", "purpose", "id", postgresql_where=text("state = 'ready'")),
+    Index(None, "expires_at", postgresql_where=text("state = 'ready' AND expires_at IS NOT NULL")),
+)
+
+replicas = Table(
+    "replicas",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("file_id", Text, ForeignKey("files.id"), nullable=False),
+    # The account's name in the configuration, and its provider for those who read the rows.
+    Column("account", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    Column("provider_file_id", Text),
+    Column("state", Text, nullable=False),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+    Column("stored_at", _moment),
+    # The provider's own date, such as Gemini's 48 hours.
+    Column("expires_at", _moment),
+    # The row is the to-do list: something is to be done from due_at on; a claim moves it on by the lease.
+    Column("due_at", _moment),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    # Provider files that a repair found but could not surely tell to be this one: [{provider_file_id, …}].
+    Column("suspects", JSONB),
+    CheckConstraint(f"state IN ({_REPLICA_STATES})", name="state"),
+    # A lost replica is made again beside the one that is being deleted.
+    Index(None, "file_id", "account", unique=True, postgresql_where=text("state <> 'deleting'")),
+    Index("ix_replicas_file_id", "file_id"),
+    Index(None, "account", "provider_file_id"),
+    Index(None, "state", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+file_targets = Table(
+    "file_targets",
+    metadata,
+    Column("file_id", Text, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
+    Column("model_name", Text, primary_key=True),
+    Column("account", Text, primary_key=True),
+)
+
+batches = Table(
+    "batches",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("team_id", Text, ForeignKey("teams.id"), nullable=False),
+    Column("created_by", Text, ForeignKey("keys.id")),
+    Column("input_file_id", Text, nullable=False),
+    Column("endpoint", Text, nullable=False),
+    Column("completion_window", Text, nullable=False),
+    Column("metadata", JSONB),
+    Column("status", Text, nullable=False),
+    Column("output_file_id", Text, unique=True),
+    Column("error_file_id", Text, unique=True),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+    Column("due_at", _moment),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    Index(None, "team_id", "id"),
+    Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+audit_log = Table(
+    "audit_log",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("at", _moment, nullable=False, server_default=func.now()),
+    # Null for the master key and for the command line, which `actor` names.
+    Column("key_id", Text),
+    Column("actor", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("details", JSONB),
+    Index(None, "subject"),
+)

@@ -1,0 +1,260 @@
+"""Model name → deployments → account. Built once from the settings; also answers GET /models."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel, SecretStr, ValidationError
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.errors import BadRequest, NotFound
+from app.gateway import caller_of, gateway_of
+from app.providers.http import Http
+from app.providers.protocol import Provider
+from app.providers.registry import REGISTRY, ProviderKind
+from app.providers.wrappers import Observed, Retrying
+from app.settings import Entry, Settings, SettingsError, explain, resolve
+
+# Parameters of an entry that belong to the deployment and not to the account.
+DEPLOYMENT_PARAMS = frozenset({"account", "timeout"})
+# Two entries that differ only in these speak to the same account.
+NOT_IDENTITY = frozenset({"api_version"})
+
+
+async def list_endpoint(request: Request) -> Response:
+    """GET /models: the model names that this key may use."""
+    caller = await caller_of(request)
+    names = gateway_of(request).deployments.names(caller.models)
+    return JSONResponse({"object": "list", "data": [_shown(name) for name in names]})
+
+
+async def endpoint(request: Request) -> Response:
+    """GET /models/{model_name}."""
+    caller = await caller_of(request)
+    name = request.path_params["model_name"]
+    if name not in gateway_of(request).deployments.names(caller.models):
+        raise NotFound(f"there is no model name {name[:200]!r} for this key", param="model", code="model_not_found")
+    return JSONResponse(_shown(name))
+
+
+def _shown(model_name: str) -> dict[str, Any]:
+    # Nothing is known of when a model was made; OpenAI's clients need a number.
+    return {"id": model_name, "object": "model", "created": 0, "owned_by": "filemux"}
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An endpoint with credentials: the place where provider files live. `name` is what the rows keep."""
+
+    name: str
+    provider_name: str
+    provider: Provider = field(repr=False)
+
+    @property
+    def stores_files(self) -> bool:
+        """Whether a file can be uploaded there."""
+        return self.provider.capabilities.stores_files
+
+
+@dataclass(frozen=True, slots=True)
+class Deployment:
+    """A model name served by a provider model on an account."""
+
+    model_name: str
+    provider_model: str
+    account: Account
+    # Its own, since two deployments of one account may speak different API versions.
+    provider: Provider = field(repr=False)
+    timeout_seconds: float | None = None
+
+
+class Deployments:
+    """What is configured, looked up by model name and by account."""
+
+    def __init__(
+        self, deployments: Iterable[Deployment], accounts: Mapping[str, Account], ignored: Iterable[str] = ()
+    ) -> None:
+        self.accounts = dict(accounts)
+        self.ignored = tuple(ignored)
+        self.by_model_name: dict[str, tuple[Deployment, ...]] = {}
+        for deployment in deployments:
+            name = deployment.model_name
+            self.by_model_name[name] = (*self.by_model_name.get(name, ()), deployment)
+
+    def names(self, allowed: Collection[str] | None = None) -> list[str]:
+        """The model names, in the configuration's order; only the `allowed` ones if given."""
+        return [name for name in self.by_model_name if allowed is None or name in allowed]
+
+    def of(self, model_name: str) -> tuple[Deployment, ...]:
+        """The deployments of a model name; empty when there is none."""
+        return self.by_model_name.get(model_name, ())
+
+    def accounts_of(self, model_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+        """Account name → the model names that are served there: where a file with these targets is uploaded.
+
+        Raises BadRequest for a model name whose accounts have no Files API.
+        """
+        found: dict[str, tuple[str, ...]] = {}
+        for name in model_names:
+            for deployment in self.of(name):
+                account = deployment.account
+                if not account.stores_files:
+                    raise BadRequest(
+                        f"the model name {name!r} cannot be a target: its provider {account.provider_name} has no "
+                        "Files API",
+                        param="target_model_names",
+                        code="target_without_files",
+                    )
+                if name not in found.get(account.name, ()):
+                    found[account.name] = (*found.get(account.name, ()), name)
+        return found
+
+    def shuffled(self, model_name: str, holding: Collection[str] | None) -> list[Deployment]:
+        """The model name's deployments in random order, which spreads the load; only those on accounts in
+        `holding`, if given."""
+        deployments = self.of(model_name)
+        if holding is not None:
+            deployments = tuple(one for one in deployments if one.account.name in holding)
+        return random.sample(deployments, len(deployments)) if len(deployments) > 1 else list(deployments)
+
+
+def build(settings: Settings, http: Http) -> Deployments:
+    """Deployments and accounts of the configuration. Raises SettingsError with the line that is wrong."""
+    entries, ignored = _resolved(settings)
+    names = _account_names(entries)
+    accounts: dict[str, Account] = {}
+    deployments: list[Deployment] = []
+    for one in entries:
+        provider = Observed(one.kind.provider(one.params, http), one.kind.name)
+        name = names[one.identity]
+        if name not in accounts:
+            accounts[name] = Account(name, one.kind.name, Retrying(provider))
+        if one.entry.model_name is not None:
+            deployments.append(
+                Deployment(
+                    one.entry.model_name,
+                    one.entry.provider_model,
+                    accounts[name],
+                    provider,
+                    one.timeout_seconds,
+                )
+            )
+    return Deployments(deployments, accounts, ignored)
+
+
+def check(settings: Settings) -> None:
+    """Raise SettingsError with the line that `build` would stumble over; opens no connection."""
+    entries, _ = _resolved(settings)
+    _account_names(entries)
+
+
+def _resolved(settings: Settings) -> tuple[list[_Resolved], list[str]]:
+    ignored: list[str] = []
+    entries = [_Resolved.of(entry, ignored) for entry in (*settings.models, *settings.file_accounts)]
+    names = {entry.model_name for entry in settings.models}
+    for target in settings.options.default_target_model_names:
+        if target not in names:
+            raise settings.default_targets_place.error(f"default_target_model_names: there is no model_name {target!r}")
+    return entries, ignored
+
+
+@dataclass(frozen=True, slots=True)
+class _Resolved:
+    """An entry whose provider is known and whose parameters are valid."""
+
+    entry: Entry
+    kind: ProviderKind
+    params: BaseModel
+    identity: str
+    given_name: str | None
+    timeout_seconds: float | None
+
+    @classmethod
+    def of(cls, entry: Entry, ignored: list[str]) -> _Resolved:
+        kind = REGISTRY.get(entry.provider)
+        if kind is None:
+            known = ", ".join(REGISTRY)
+            reason = f"the provider {entry.provider!r} does not exist; there are {known}"
+            raise entry.place_of("model").error(reason)
+        written = {key: value for key, value in entry.params.items() if key not in DEPLOYMENT_PARAMS}
+        for key in set(written) - set(kind.params.model_fields):
+            if entry.strict:
+                raise entry.place_of(key).error(f"{kind.name} has no parameter {key!r}")
+            ignored.append(f"{entry.model_name or 'files_settings'}: {key}")
+            del written[key]
+        required = {key for key in kind.params.model_fields if key not in written}
+        written |= {key: value for key, value in kind.defaults.items() if key in required}
+        params = _validated(entry, kind, written)
+        timeout = _timeout(entry)
+        return cls(entry, kind, params, _identity(kind, params, written), _given_name(entry), timeout)
+
+
+def _validated(entry: Entry, kind: ProviderKind, written: Mapping[str, Any]) -> BaseModel:
+    resolved = {}
+    for key, value in written.items():
+        try:
+            resolved[key] = resolve(value, entry.place_of(key))
+        except SettingsError as unset:
+            raise entry.place_of(key).error(f"{key}: {unset.reason}") from None
+    try:
+        return kind.params.model_validate(resolved)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        key = str(first["loc"][0]) if first["loc"] else ""
+        reason = f"{kind.name}: {key}: {explain(first)}" if key else f"{kind.name}: {explain(first)}"
+        raise entry.place_of(key).error(reason) from None
+
+
+def _identity(kind: ProviderKind, params: BaseModel, written: Mapping[str, Any]) -> str:
+    """Provider, endpoint and credential; a credential as the file writes it, so that the account outlives the
+    rotation of its secret."""
+    parts = [kind.name]
+    for key, value in sorted(params):
+        if value is None or key in NOT_IDENTITY:
+            continue
+        parts.append(f"{key}={written[key] if isinstance(value, SecretStr) else value}")
+    return "\n".join(parts)
+
+
+def _given_name(entry: Entry) -> str | None:
+    name = entry.params.get("account")
+    if name is not None and not (isinstance(name, str) and name.strip()):
+        raise entry.place_of("account").error("account must be a name")
+    return name
+
+
+def _timeout(entry: Entry) -> float | None:
+    value = resolve(entry.params.get("timeout"), entry.place_of("timeout"))
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except (TypeError, ValueError):
+        seconds = 0.0
+    if seconds <= 0:
+        raise entry.place_of("timeout").error("timeout must be a number of seconds above 0")
+    return seconds
+
+
+def _account_names(entries: Iterable[_Resolved]) -> dict[str, str]:
+    """Identity → account name: the given one, else the provider and a digest of the identity."""
+    names: dict[str, str] = {}
+    owners: dict[str, str] = {}
+    for one in entries:
+        if one.given_name is None:
+            continue
+        if names.setdefault(one.identity, one.given_name) != one.given_name:
+            reason = f"this account is already named {names[one.identity]!r} by another entry"
+            raise one.entry.place_of("account").error(reason)
+        if owners.setdefault(one.given_name, one.identity) != one.identity:
+            reason = f"two different endpoints or credentials are both named {one.given_name!r}"
+            raise one.entry.place_of("account").error(reason)
+    for one in entries:
+        digest = hashlib.sha256(one.identity.encode()).hexdigest()[:8]
+        names.setdefault(one.identity, f"{one.kind.name}-{digest}")
+    return names

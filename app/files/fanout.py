@@ -1,0 +1,134 @@
+"""One spool to many accounts at once; each account's outcome is its own."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+
+import structlog
+
+from app.deployments import Account
+from app.errors import ProviderError, Unavailable
+from app.files.spool import LengthChanged, Spool
+from app.providers.protocol import FileUpload, ProviderFile, UploadInterrupted
+
+log = structlog.get_logger("filemux.files")
+
+
+@dataclass(frozen=True, slots=True)
+class Sink:
+    """An account that is to get the file, and the id of the row that stands for it."""
+
+    account: Account
+    replica_id: str
+    model_names: tuple[str, ...]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one sink: a provider file, an error, or neither when it was cut off before the end.
+
+    `delivered` tells whether the last byte was handed over: until then the provider cannot have made a file.
+    """
+
+    sink: Sink
+    file: ProviderFile | None = None
+    error: ProviderError | None = None
+    delivered: bool = field(default=False, repr=False)
+
+    @property
+    def stored(self) -> bool:
+        """Whether the provider holds the file, whole."""
+        return self.file is not None and self.error is None
+
+    @property
+    def may_exist(self) -> bool:
+        """Whether the provider may hold a file that we have no id of."""
+        return self.file is None and self.error is not None and self.error.outcome_unknown
+
+
+@dataclass(frozen=True, slots=True)
+class FileFacts:
+    """What every provider is told about the file."""
+
+    filename: str
+    mime_type: str
+    purpose: str
+    expires_after_seconds: int | None
+
+
+class Fanout:
+    """The concurrent uploads of one file."""
+
+    def __init__(self, spool: Spool, facts: FileFacts, sinks: Iterable[Sink], size_hint: int | None) -> None:
+        self._spool = spool
+        self._facts = facts
+        self._size_hint = size_hint
+        self.outcomes = [Outcome(sink) for sink in sinks]
+        self._tasks = [asyncio.create_task(self._upload(outcome)) for outcome in self.outcomes]
+
+    async def settled(self, *, stop_at_first_failure: bool) -> list[Outcome]:
+        """Wait for every sink; with `stop_at_first_failure`, one error cuts the others off."""
+        waiting = set(self._tasks)
+        while waiting:
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if stop_at_first_failure and any(outcome.error for outcome in self.outcomes):
+                return await self.abandoned()
+        return self.outcomes
+
+    async def abandoned(self) -> list[Outcome]:
+        """Cut off the uploads that the provider cannot have completed, and wait for the answers of the others."""
+        self._spool.abandon()
+        for task, outcome in zip(self._tasks, self.outcomes, strict=True):
+            if not outcome.delivered:
+                task.cancel()
+        await asyncio.wait(self._tasks)
+        return self.outcomes
+
+    async def _upload(self, outcome: Outcome) -> None:
+        try:
+            try:
+                outcome.file = await self._attempt(outcome, self._size_hint)
+            except LengthChanged:
+                # A part followed the file after all, or the client closes its forms in its own way.
+                await self._spool.wait_finished()
+                outcome.file = await self._attempt(outcome, self._spool.size_bytes)
+        except ProviderError as failure:
+            outcome.error = failure
+        except UploadInterrupted:
+            return
+        except Exception as bug:
+            log.exception("a provider failed in a way it does not declare", account=outcome.sink.account.name)
+            reason = f"unexpected {type(bug).__name__} while uploading"
+            outcome.error = Unavailable(reason, outcome_unknown=outcome.delivered)
+
+    async def _attempt(self, outcome: Outcome, size_bytes: int | None) -> ProviderFile:
+        capabilities = outcome.sink.account.provider.capabilities
+        if self._spool.finished:
+            size_bytes = self._spool.size_bytes
+        elif size_bytes is None and capabilities.needs_length:
+            await self._spool.wait_finished()
+            size_bytes = self._spool.size_bytes
+
+        async def chunks() -> AsyncIterator[bytes]:
+            outcome.delivered = False
+            async for chunk in self._spool.read(size_bytes):
+                yield chunk
+            outcome.delivered = True
+
+        facts = self._facts
+        upload = FileUpload(
+            replica_id=outcome.sink.replica_id,
+            filename=facts.filename,
+            mime_type=facts.mime_type,
+            purpose=facts.purpose,
+            size_bytes=size_bytes,
+            expires_after_seconds=facts.expires_after_seconds,
+            open=chunks,
+        )
+        file = await outcome.sink.account.provider.upload_file(upload)
+        if file.bytes is not None and file.bytes != self._spool.size_bytes:
+            outcome.file = file
+            raise Unavailable(f"the provider holds {file.bytes} bytes of {self._spool.size_bytes}")
+        return file

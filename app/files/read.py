@@ -1,0 +1,190 @@
+"""GET /files, /files/{id} and /files/{id}/content."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from typing import Any, Literal
+from urllib.parse import quote
+
+import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from sqlalchemy import RowMapping
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from app import ids
+from app.access.authenticate import Caller
+from app.access.bodies import answer, bad_field
+from app.access.teams import existing_team
+from app.deployments import Account
+from app.errors import BadRequest, Forbidden, NotFound, ProviderError
+from app.files import queries
+from app.gateway import Gateway, caller_of, gateway_of
+from app.providers.protocol import PURPOSES, FileContent
+
+log = structlog.get_logger("filemux.files")
+
+
+class ListParams(BaseModel):
+    """GET /files. OpenAI's own bounds and defaults; `team` is for admins."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    after: str | None = None
+    limit: int = Field(default=10_000, ge=1, le=10_000)
+    order: Literal["asc", "desc"] = "desc"
+    purpose: str | None = None
+    team: str | None = None
+
+
+async def endpoint(request: Request) -> Response:
+    """GET /files/{id}."""
+    gateway, caller = gateway_of(request), await caller_of(request)
+    row = await existing_file(gateway, caller, request.path_params["file_id"])
+    async with gateway.database.read() as reader:
+        replicas = await queries.file_replicas(reader, [row["id"]])
+    return answer(shown(row, [_target(replica) for replica in replicas]))
+
+
+async def list_endpoint(request: Request) -> Response:
+    """GET /files."""
+    gateway, caller = gateway_of(request), await caller_of(request)
+    params = _list_params(request)
+    team_id = await _listed_team(gateway, caller, params.team)
+    async with gateway.database.read() as reader:
+        rows = await queries.list_files(
+            reader,
+            team_id,
+            after=params.after,
+            # One more tells whether there is another page.
+            limit=params.limit + 1,
+            descending=params.order == "desc",
+            purpose=params.purpose,
+        )
+    page = rows[: params.limit]
+    return answer(
+        {
+            "object": "list",
+            "data": [shown(row) for row in page],
+            "first_id": page[0]["id"] if page else None,
+            "last_id": page[-1]["id"] if page else None,
+            "has_more": len(rows) > params.limit,
+        }
+    )
+
+
+async def content_endpoint(request: Request) -> Response:
+    """GET /files/{id}/content: from the first replica whose provider gives it back."""
+    gateway, caller = gateway_of(request), await caller_of(request)
+    row = await existing_file(gateway, caller, request.path_params["file_id"])
+    stack = AsyncExitStack()
+    try:
+        content = await _open_content(gateway, row, stack)
+    except BaseException:
+        await stack.aclose()
+        raise
+    headers = {
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(row['filename'])}",
+        "content-length": str(row["bytes"]),
+    }
+    return StreamingResponse(_closing(content.chunks, stack), headers=headers, media_type=row["mime_type"])
+
+
+async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> RowMapping:
+    """A file that exists for the caller. Raises NotFound, the same for another team's and for none."""
+    row = None
+    if ids.is_file_id(file_id):
+        async with gateway.database.read() as reader:
+            row = await queries.find_file(reader, caller.reach, file_id)
+    if row is None:
+        raise NotFound(f"No such File object: {file_id[:100]}", param="id")
+    return row
+
+
+def shown(row: RowMapping, targets: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+    """A file as OpenAI's File object, with filemux's facts beside it."""
+    facts: dict[str, Any] = {"mime_type": row["mime_type"], "sha256": row["sha256"]}
+    if targets is not None:
+        facts["targets"] = targets
+    return {
+        "id": row["id"],
+        "object": "file",
+        "bytes": row["bytes"],
+        "created_at": int(row["created_at"].timestamp()),
+        "expires_at": int(row["expires_at"].timestamp()) if row["expires_at"] else None,
+        "filename": row["filename"],
+        "purpose": row["purpose"],
+        "status": "processed",
+        "status_details": None,
+        "filemux": facts,
+    }
+
+
+def _target(replica: RowMapping) -> dict[str, Any]:
+    return {
+        "model_names": sorted(replica["model_names"] or ()),
+        "provider": replica["provider"],
+        "account": replica["account"],
+        "state": replica["state"],
+        "last_error": replica["last_error"],
+    }
+
+
+def _list_params(request: Request) -> ListParams:
+    try:
+        params = ListParams.model_validate(dict(request.query_params))
+    except ValidationError as invalid:
+        raise bad_field(invalid) from None
+    if params.after is not None and not ids.is_file_id(params.after):
+        raise BadRequest(f"after must be the id of a file, not {params.after[:100]!r}", param="after")
+    if params.purpose is not None and params.purpose not in PURPOSES:
+        known = ", ".join(sorted(PURPOSES))
+        raise BadRequest(f"{params.purpose[:100]!r} is no purpose; there are {known}", param="purpose")
+    return params
+
+
+async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> str:
+    if team is None or team in (caller.team_name, caller.team_id):
+        return caller.team_id
+    if caller.role != "admin":
+        raise Forbidden("only an admin key lists another team's files", param="team")
+    async with gateway.database.read() as reader:
+        return str((await existing_team(reader, team))["id"])
+
+
+async def _open_content(gateway: Gateway, row: RowMapping, stack: AsyncExitStack) -> FileContent:
+    async with gateway.database.read() as reader:
+        replicas = await queries.file_replicas(reader, [row["id"]])
+    failures: list[ProviderError] = []
+    for replica, account in _readable(gateway, replicas, row["purpose"]):
+        try:
+            opened = account.provider.read_file(replica["provider_file_id"])
+            return await stack.enter_async_context(opened)
+        except ProviderError as failure:
+            log.warning("a replica could not be read", account=account.name, error=type(failure).__name__)
+            failures.append(failure)
+    if failures:
+        raise failures[-1]
+    providers = ", ".join(sorted({replica["provider"] for replica in replicas})) or "no provider"
+    raise BadRequest(
+        f"the content of this file cannot be read back: it is at {providers}, which does not return files of purpose "
+        f"{row['purpose']!r}, and the gateway keeps no copy",
+        param="id",
+        code="content_not_available",
+    )
+
+
+def _readable(gateway: Gateway, replicas: Sequence[RowMapping], purpose: str) -> list[tuple[RowMapping, Account]]:
+    found = []
+    for replica in replicas:
+        account = gateway.deployments.accounts.get(replica["account"])
+        if account and replica["state"] == "stored" and purpose in account.provider.capabilities.readable:
+            found.append((replica, account))
+    return found
+
+
+async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in chunks:
+            yield chunk

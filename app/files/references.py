@@ -1,0 +1,103 @@
+"""File ids inside a chat payload: where they are, and the payload with others in their place. Pure.
+
+The caller's own bytes are scanned and spliced: whatever is not `model` or a file id stays as it was sent, to the last
+space and digit. Parsing and dumping would not keep numbers over 64 bits, the order of escapes, or duplicate keys.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import orjson
+
+# A string (with the colon that makes it a key), an opening or closing bracket, or a comma. The body is valid JSON, so
+# nothing else matters; numbers and literals are skipped over.
+_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|([\[{])|([\]}])|,', re.DOTALL)
+_STRING, _KEY, _OPEN, _CLOSE = 1, 2, 3, 4
+_PLAIN_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A file id in the payload: its text, and the span of its JSON string, quotes included."""
+
+    file_id: str
+    start: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found in a payload: the strings of its top-level `model`, and the file ids in its messages."""
+
+    models: tuple[tuple[int, int], ...]
+    references: tuple[Reference, ...]
+
+
+def find(body: bytes) -> Found:
+    """Scan a chat payload that is valid JSON.
+
+    A file id is the value of the key `file_id` anywhere inside `messages`: OpenAI's `file` parts in any role, tool
+    content of any depth. Text, tool arguments, `metadata` and schemas are not looked into.
+    """
+    if b"file_id" not in body and b"\\u" not in body and body.count(b'"model"') == 1:
+        # Nothing to rewrite, and the only `"model"` there is must be the key; no need to read every token.
+        plain = _PLAIN_MODEL.search(body)
+        if plain is not None:
+            return Found((plain.span(1),), ())
+    models: list[tuple[int, int]] = []
+    references: list[Reference] = []
+    for path, start, end in _strings(body):
+        if path == (b"model",):
+            models.append((start, end))
+        elif len(path) > 1 and path[0] == b"messages" and path[-1] == b"file_id":
+            references.append(Reference(str(orjson.loads(body[start:end])), start, end))
+    return Found(tuple(models), tuple(references))
+
+
+def rewrite(body: bytes, found: Found, model: str, provider_file_id: Callable[[str], str | None]) -> bytes:
+    """The payload for a provider: its model, and its id in place of each file id (None keeps the id)."""
+    splices = [(start, end, model) for start, end in found.models]
+    for reference in found.references:
+        replacement = provider_file_id(reference.file_id)
+        if replacement is not None:
+            splices.append((reference.start, reference.end, replacement))
+    pieces, position = [], 0
+    for start, end, text in sorted(splices):
+        pieces += [body[position:start], orjson.dumps(text)]
+        position = end
+    pieces.append(body[position:])
+    return b"".join(pieces)
+
+
+def position(body: bytes, reference: Reference) -> str:
+    """Where a reference stands, such as `messages[0].content[1].file.file_id`."""
+    for path, start, _ in _strings(body, counting=True):
+        if start == reference.start:
+            text = "".join(f"[{part}]" if isinstance(part, int) else f".{part.decode()}" for part in path)
+            return text.removeprefix(".")
+    raise ValueError("the reference is not of this body")
+
+
+def _strings(body: bytes, *, counting: bool = False) -> Iterator[tuple[tuple[bytes | int, ...], int, int]]:
+    """Each string value with its path; with `counting`, array indexes are part of the path."""
+    # One entry per open bracket: the key being read in an object, the index in an array (None without counting).
+    path: list[bytes | int | None] = []
+    for token in _TOKEN.finditer(body):
+        kind = token.lastindex
+        if kind == _STRING:
+            yield tuple(part for part in path if part is not None), token.start(), token.end()
+        elif kind == _KEY:
+            path[-1] = _unescaped(token[1])
+        elif kind == _OPEN:
+            path.append(0 if counting and token[3] == b"[" else None)
+        elif kind == _CLOSE:
+            path.pop()
+        elif counting and path and isinstance(path[-1], int):
+            path[-1] += 1
+
+
+def _unescaped(key: bytes) -> bytes:
+    return str(orjson.loads(b'"' + key + b'"')).encode() if b"\\" in key else key

@@ -1,0 +1,40 @@
+"""What every room is handed: made once by `app.main`, found in each request's state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from starlette.requests import Request
+
+if TYPE_CHECKING:
+    from app.access.authenticate import Caller, Keys
+    from app.db.session import Database
+    from app.deployments import Deployments
+    from app.settings import Options
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """The parts of a running gateway."""
+
+    options: Options
+    spool_dir: Path
+    database: Database
+    deployments: Deployments
+    keys: Keys
+
+
+def gateway_of(request: Request) -> Gateway:
+    """The gateway that serves this request."""
+    found = request.scope["state"]["gateway"]
+    assert isinstance(found, Gateway)
+    return found
+
+
+async def caller_of(request: Request) -> Caller:
+    """Who sent this request. Raises Unauthenticated."""
+    caller = await gateway_of(request).keys.authenticate(request.scope["headers"])
+    request.scope["state"]["caller"] = caller
+    return caller

@@ -1,0 +1,83 @@
+"""GET /healthz, /readyz and /metrics: for load balancers and Prometheus; no key needed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.multiprocess import MultiProcessCollector
+from sqlalchemy import RowMapping
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from app.db import migrations
+from app.errors import Overloaded
+from app.files import queries
+from app.gateway import Gateway, gateway_of
+
+# Counting all replicas reads the whole table; a scrape more often than this gets the last count again.
+COUNT_SECONDS = 15.0
+BACKLOG_STATES = frozenset({"pending", "processing", "deleting"})
+
+
+async def alive_endpoint(request: Request) -> Response:
+    """GET /healthz: the process answers."""
+    return JSONResponse({"status": "ok"})
+
+
+async def ready_endpoint(request: Request) -> Response:
+    """GET /readyz: the database is reachable and migrated. Raises Overloaded otherwise."""
+    await check_database(gateway_of(request))
+    return JSONResponse({"status": "ready"})
+
+
+async def check_database(gateway: Gateway) -> None:
+    """Raise Overloaded unless the database is reachable and at this code's revision."""
+    found = await migrations.current(gateway.database)
+    if found != migrations.head():
+        reason = f"the database is at revision {found}, this version needs {migrations.head()}: run `filemux migrate`"
+        raise Overloaded(reason, retry_after_seconds=5)
+
+
+class Metrics:
+    """GET /metrics: the counters of every worker of this gateway, and the replicas as the database has them."""
+
+    def __init__(self) -> None:
+        self._counted_at = float("-inf")
+        self._rows: Iterable[RowMapping] = ()
+
+    async def endpoint(self, request: Request) -> Response:
+        """GET /metrics. Without a database the counters still come."""
+        if time.monotonic() - self._counted_at > COUNT_SECONDS:
+            try:
+                async with gateway_of(request).database.read() as reader:
+                    self._rows = await queries.replica_counts(reader)
+                self._counted_at = time.monotonic()
+            except Overloaded:
+                self._rows = ()
+        registry = CollectorRegistry()
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+            MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+        else:
+            registry.register(REGISTRY)
+        registry.register(_Replicas(self._rows))
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class _Replicas:
+    def __init__(self, rows: Iterable[RowMapping]) -> None:
+        self._rows = rows
+
+    def collect(self) -> Iterator[Metric]:
+        """Two gauges from one count."""
+        replicas = GaugeMetricFamily(
+            "filemux_replicas", "Replicas, by provider and state", labels=["provider", "state"]
+        )
+        for row in self._rows:
+            replicas.add_metric([row["provider"], row["state"]], row["replicas"])
+        yield replicas
+        waiting = sum(row["replicas"] for row in self._rows if row["state"] in BACKLOG_STATES)
+        yield GaugeMetricFamily("filemux_backlog", "Replicas that something is still to be done for", value=waiting)

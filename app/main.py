@@ -1,0 +1,75 @@
+"""Composition root: settings → database, connections, providers, caches, worker → the ASGI app."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from starlette.routing import Router
+
+from app import deployments, routes, worker
+from app.access.authenticate import Keys
+from app.db.notify import listen
+from app.db.session import Database
+from app.edge import Edge
+from app.files.delete import delete_due
+from app.files.expire import expire_due
+from app.files.mappings import Mappings
+from app.gateway import Gateway
+from app.providers.http import open_http
+from app.settings import Settings
+
+log = structlog.get_logger("filemux")
+
+DUES = (delete_due, expire_due)
+
+
+def create_app(settings: Settings) -> Edge:
+    """The ASGI app of one process. The settings must have a database and a master key (see app.serve)."""
+
+    @asynccontextmanager
+    async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
+        async with running(settings) as (gateway, mappings):
+            yield {"gateway": gateway, "mappings": mappings}
+
+    router = Router(routes.ROUTES, default=routes.not_found, redirect_slashes=False, lifespan=lifespan)
+    return Edge(router)
+
+
+@asynccontextmanager
+async def running(settings: Settings) -> AsyncIterator[tuple[Gateway, Mappings]]:
+    """A gateway with its worker and its caches, until the block is left. Raises SettingsError."""
+    assert settings.database_url is not None
+    assert settings.master_key is not None
+    async with AsyncExitStack() as stack:
+        http = await stack.enter_async_context(open_http())
+        built = deployments.build(settings, http)
+        warn_of_ignored([*settings.ignored, *built.ignored])
+        database = Database(settings.database_url)
+        stack.push_async_callback(database.close)
+        keys = Keys(database, settings.master_key.get_secret_value())
+        mappings = Mappings(database)
+        spool_dir = settings.data_dir / "spool"
+        spool_dir.mkdir(parents=True, exist_ok=True)
+        gateway = Gateway(settings.options, spool_dir, database, built, keys)
+        tasks = [
+            asyncio.create_task(listen(database.url, (keys.cache, mappings.cache))),
+            asyncio.create_task(worker.run(gateway, DUES)),
+        ]
+        stack.push_async_callback(_ended, tasks)
+        yield gateway, mappings
+
+
+async def _ended(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def warn_of_ignored(ignored: list[str]) -> None:
+    """One warning that lists what other gateways' files hold beyond ours."""
+    if ignored:
+        log.warning("these settings are not filemux's and are ignored", settings=sorted(set(ignored)))

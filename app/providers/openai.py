@@ -1,0 +1,334 @@
+"""OpenAI, and every server that speaks its API at another base URL.
+
+Contract: https://platform.openai.com/docs/api-reference/files and …/chat.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import aiohttp
+import orjson
+from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
+from yarl import URL
+
+from app.errors import (
+    Missing,
+    ProviderError,
+    ProviderTooLarge,
+    QuotaExceeded,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from app.providers.http import (
+    CHAT_READ_SECONDS,
+    READ_CHUNK_BYTES,
+    Http,
+    connection_errors,
+    multipart_frame,
+    retry_after_seconds,
+)
+from app.providers.protocol import (
+    PURPOSES,
+    Capabilities,
+    ChatRequest,
+    FileContent,
+    FileUpload,
+    ProviderFile,
+    ProviderFilePage,
+)
+
+# --- declaration ------------------------------------------------------------------------------------------------
+
+CHAT_FILES = {
+    "application/pdf": "reference",
+    "image/png": "inline",
+    "image/jpeg": "inline",
+    "image/gif": "inline",
+    "image/webp": "inline",
+    "audio/wav": "inline",
+    "audio/mpeg": "inline",
+    "text/plain": "text",
+    "text/markdown": "text",
+    "text/html": "text",
+    "text/csv": "text",
+    "*": "unsupported",
+}
+
+CAPABILITIES = Capabilities(
+    purposes=PURPOSES,
+    max_file_bytes=512 * 1024 * 1024,
+    needs_length=False,
+    # OpenAI refuses to return user_data, assistants and vision uploads (wire.md §0.1, fact 6).
+    readable=frozenset({"batch", "fine-tune", "evals"}),
+    lists_files=True,
+    file_ttl_seconds=None,
+    chooses_id=False,
+    batch_input="file",
+    chat_files=CHAT_FILES,  # type: ignore[arg-type]
+)
+
+
+class OpenAIParams(BaseModel):
+    """The parameters of an OpenAI account."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    api_key: SecretStr
+    api_base: str = "https://api.openai.com/v1"
+    organization: str | None = None
+    project: str | None = None
+
+    @field_validator("api_base")
+    @classmethod
+    def _is_url(cls, text: str) -> str:
+        return base_url(text)
+
+
+def base_url(text: str) -> str:
+    """An http(s) URL without its last slash. Raises ValueError."""
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return text.rstrip("/")
+
+
+class CompatibleParams(OpenAIParams):
+    """The parameters of an OpenAI-compatible server; many self-hosted ones take no key."""
+
+    api_key: SecretStr | None = None  # type: ignore[assignment]
+
+
+class OpenAI:
+    """One OpenAI account."""
+
+    capabilities: Capabilities = CAPABILITIES
+    # Our purpose → the provider's, where they differ.
+    purpose_map: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, params: OpenAIParams, http: Http) -> None:
+        headers = {}
+        if params.api_key:
+            headers["authorization"] = f"Bearer {params.api_key.get_secret_value()}"
+        if params.organization:
+            headers["openai-organization"] = params.organization
+        if params.project:
+            headers["openai-project"] = params.project
+        self._connect(params.api_base, headers, http)
+
+    def _connect(self, base: str, headers: dict[str, str], http: Http, query: Mapping[str, str] | None = None) -> None:
+        self._base, self._headers, self._http, self._query = base, headers, http, dict(query or {})
+        self._chat_headers = {**headers, "content-type": "application/json"}
+        self._chat_urls: dict[str, URL] = {}
+
+    def _url(self, path: str, params: Mapping[str, str] | None = None) -> URL:
+        return URL(self._base + path, encoded=True).with_query({**self._query, **(params or {})})
+
+    def _chat_path(self, provider_model: str) -> str:
+        """Where a chat of this model goes; every model's is the same here."""
+        return "/chat/completions"
+
+    async def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Any:
+        answer = await self._http.call(method, self._url(path, params), headers=self._headers)
+        if answer.status_code >= 300:
+            raise self._error(answer.status_code, answer.headers, answer.content)
+        try:
+            return orjson.loads(answer.content)
+        except orjson.JSONDecodeError as failure:
+            raise Unavailable("the provider's answer is not JSON") from failure
+
+    async def check(self) -> None:
+        """List the models: free, and it needs endpoint and key."""
+        await self._call("GET", "/models")
+
+    # --- files --------------------------------------------------------------------------------------------------
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """POST /files, streamed; the multipart is sent as the SDK does, the file last."""
+        fields = {"purpose": self.purpose_map.get(upload.purpose, upload.purpose)}
+        if upload.expires_after_seconds is not None:
+            fields["expires_after[anchor]"] = "created_at"
+            fields["expires_after[seconds]"] = str(upload.expires_after_seconds)
+        boundary = secrets.token_hex(16)
+        before, after = multipart_frame(boundary, fields, upload.filename, upload.mime_type)
+        headers = {**self._headers, "content-type": f"multipart/form-data; boundary={boundary}"}
+        if upload.size_bytes is not None:
+            headers["content-length"] = str(len(before) + upload.size_bytes + len(after))
+        body = _Body(before, upload, after)
+        try:
+            async with self._http.open("POST", self._url("/files"), headers=headers, body=aiter(body)) as answer:
+                content = await self._accepted(answer)
+        except Unavailable as failure:
+            # A body that was cut off made no file: its promised length, or its last chunk, never came.
+            failure.outcome_unknown = failure.outcome_unknown and body.complete
+            raise
+        return _provider_file(orjson.loads(content))
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """GET /files/{id}."""
+        return _provider_file(await self._call("GET", f"/files/{provider_file_id}"))
+
+    @asynccontextmanager
+    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+        """GET /files/{id}/content."""
+        url = self._url(f"/files/{provider_file_id}/content")
+        async with self._http.open("GET", url, headers=self._headers) as answer:
+            if answer.status >= 300:
+                raise self._error(answer.status, answer.headers, await answer.read())
+            yield FileContent(answer.content.iter_chunked(READ_CHUNK_BYTES), answer.content_length)
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """GET /files, newest first."""
+        params = {"limit": str(limit), "order": "desc"}
+        if after:
+            params["after"] = after
+        page = await self._call("GET", "/files", params)
+        files = tuple(_provider_file(item) for item in page.get("data", ()))
+        return ProviderFilePage(files, files[-1].id if files and page.get("has_more") else None)
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """DELETE /files/{id}."""
+        await self._call("DELETE", f"/files/{provider_file_id}")
+
+    # --- chat ---------------------------------------------------------------------------------------------------
+
+    async def chat(self, request: ChatRequest) -> bytes:
+        """POST /chat/completions; the answer's own bytes."""
+        async with self._open_chat(request) as answer:
+            return await self._accepted(answer)
+
+    async def stream_chat(self, request: ChatRequest) -> _Events:
+        """POST /chat/completions; the answer's events pass through untouched."""
+        stack = AsyncExitStack()
+        try:
+            answer = await stack.enter_async_context(self._open_chat(request))
+            if answer.status >= 300:
+                raise self._error(answer.status, answer.headers, await answer.read())
+        except BaseException:
+            await stack.aclose()
+            raise
+        return _Events(answer, stack)
+
+    def _open_chat(self, request: ChatRequest) -> Any:
+        model = request.provider_model
+        url = self._chat_urls.get(model)
+        if url is None:
+            url = self._chat_urls[model] = self._url(self._chat_path(model))
+        read_seconds = request.timeout_seconds or CHAT_READ_SECONDS
+        return self._http.open("POST", url, headers=self._chat_headers, body=request.body, read_seconds=read_seconds)
+
+    # --- errors -------------------------------------------------------------------------------------------------
+
+    async def _accepted(self, answer: aiohttp.ClientResponse) -> bytes:
+        content = await answer.read()
+        if answer.status >= 300:
+            raise self._error(answer.status, answer.headers, content)
+        return content
+
+    def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
+        """Status and documented code → our tree; never by the message's text."""
+        message, code, param = error_fields(content)
+        message = message or f"the provider answered {status}"
+        wait = retry_after_seconds(headers)
+        if status in (401, 403):
+            # The vendor's text may quote our key.
+            return Unauthorized(f"the provider refused the gateway's credentials ({status})")
+        if status == 404:
+            kind = Rejected if code in ("model_not_found", "DeploymentNotFound") else Missing
+            return kind(message, param=param)
+        if status == 413:
+            return ProviderTooLarge(message, param=param)
+        if status in (405, 501):
+            return Unsupported(message)
+        if code == "insufficient_quota":
+            return QuotaExceeded(message)
+        if status in (408, 409, 425, 429):
+            return RateLimited(message, retry_after_seconds=wait)
+        if status >= 500 or status < 400:
+            return Unavailable(f"the provider answered {status}", retry_after_seconds=wait)
+        return Rejected(message, param=param, code=code)
+
+
+class Compatible(OpenAI):
+    """A server that speaks OpenAI's chat completions but has no Files API, such as vLLM (wire.md §7)."""
+
+    capabilities = replace(
+        CAPABILITIES,
+        purposes=frozenset(),
+        readable=frozenset(),
+        lists_files=False,
+        batch_input="none",
+        chat_files={**CHAT_FILES, "application/pdf": "inline"},  # type: ignore[dict-item]
+    )
+
+
+class _Body:
+    """A multipart body as it is sent; `complete` once its last byte was handed over."""
+
+    def __init__(self, before: bytes, upload: FileUpload, after: bytes) -> None:
+        self.complete = False
+        self._before, self._upload, self._after = before, upload, after
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._before
+        async for chunk in self._upload.open():
+            yield chunk
+        self.complete = True
+        yield self._after
+
+
+class _Events:
+    """A streamed answer that holds its connection until it is closed."""
+
+    def __init__(self, answer: aiohttp.ClientResponse, stack: AsyncExitStack) -> None:
+        self._answer, self._stack = answer, stack
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        with connection_errors():
+            async for chunk in self._answer.content.iter_any():
+                yield chunk
+
+    async def aclose(self) -> None:
+        await self._stack.aclose()
+
+
+def error_fields(content: bytes) -> tuple[str | None, str | None, str | None]:
+    """Message, code and param of OpenAI's envelope, or of the shapes that look like it (vLLM's code is a number)."""
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        return None, None, None
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, str):
+        return error[:2000], None, None
+    if not isinstance(error, dict):
+        return None, None, None
+    message, code, param = (error.get(key) for key in ("message", "code", "param"))
+    return (
+        str(message)[:2000] if message else None,
+        str(code) if code is not None else None,
+        param if isinstance(param, str) else None,
+    )
+
+
+def _provider_file(item: Mapping[str, Any]) -> ProviderFile:
+    status = str(item.get("status") or "").lower()
+    return ProviderFile(
+        id=str(item["id"]),
+        filename=item.get("filename"),
+        bytes=item.get("bytes"),
+        purpose=item.get("purpose"),
+        created_at=_unix_seconds(item.get("created_at")),
+        expires_at=_unix_seconds(item.get("expires_at")),
+        ready=status not in ("pending", "running"),
+    )
+
+
+def _unix_seconds(value: Any) -> int | None:
+    return int(value) if isinstance(value, int | float) else None

@@ -1,0 +1,148 @@
+"""What every provider does, in OpenAI's words, and the data it does it with.
+
+Each verb raises only `app.errors.ProviderError`s. A provider holds no retry loop, no limit and no log: those are
+wrappers. It knows nothing of teams, of our ids, or of Postgres.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+Carriage = Literal["reference", "inline", "text", "unsupported"]
+
+PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What a provider can do, as data, so that nobody has to try in order to find out.
+
+    purposes          purposes it stores files for; empty: it has no Files API
+    max_file_bytes    the largest single file
+    needs_length      it wants Content-Length before the first byte
+    readable          purposes whose bytes it gives back
+    lists_files       it can enumerate its files
+    file_ttl_seconds  it deletes every file after this long; None: it keeps them
+    chooses_id        we name the file there, so an upload whose answer was lost can be looked up
+    batch_input       how a batch gets its lines
+    chat_files        MIME type → how such a file travels in a chat; "*" stands for the rest
+    """
+
+    purposes: frozenset[str]
+    max_file_bytes: int
+    needs_length: bool
+    readable: frozenset[str]
+    lists_files: bool
+    file_ttl_seconds: int | None
+    chooses_id: bool
+    batch_input: Literal["file", "inline", "object", "none"]
+    chat_files: Mapping[str, Carriage]
+
+    @property
+    def stores_files(self) -> bool:
+        """Whether there is a Files API at all."""
+        return bool(self.purposes)
+
+
+class UploadInterrupted(Exception):
+    """Raised by a FileUpload's own bytes; a provider lets it pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileUpload:
+    """A file on its way to a provider.
+
+    `open` begins the bytes from the start each time it is called, so an upload can be repeated. If `size_bytes` was
+    promised to the provider, they raise UploadInterrupted rather than break the promise.
+    """
+
+    replica_id: str
+    filename: str
+    mime_type: str
+    purpose: str
+    size_bytes: int | None
+    expires_after_seconds: int | None
+    open: Callable[[], AsyncIterator[bytes]] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFile:
+    """A file as the provider describes it. Times are Unix seconds; `ready` is False while it is still processing."""
+
+    id: str
+    filename: str | None
+    bytes: int | None
+    purpose: str | None
+    created_at: int | None
+    expires_at: int | None = None
+    ready: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderFilePage:
+    """One page of a provider's list; `after` begins the next one, None at the end."""
+
+    files: tuple[ProviderFile, ...]
+    after: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FileContent:
+    """A file's bytes as they arrive; `size_bytes` when the provider says it first."""
+
+    chunks: AsyncIterator[bytes]
+    size_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """A chat completion, its `model` and file ids already the provider's own.
+
+    `body` is OpenAI's JSON. `timeout_seconds` bounds the silence between two reads, not the whole answer.
+    """
+
+    provider_model: str
+    body: bytes = field(repr=False)
+    timeout_seconds: float | None = None
+
+
+class ChatStream(Protocol):
+    """A streamed answer: OpenAI's server-sent events as bytes, exactly as a client may receive them."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def aclose(self) -> None:
+        """End the provider's call, finished or not."""
+
+
+class Provider(Protocol):
+    """One account at one provider."""
+
+    capabilities: Capabilities
+
+    async def check(self) -> None:
+        """Make one cheap call that proves endpoint and credentials."""
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """Store the file. Not idempotent: an error with `outcome_unknown` may have left a file there."""
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """Describe a file. Raises Missing."""
+
+    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
+        """Open a file's bytes. Raises Missing, or Rejected where the provider gives no uploads back."""
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """One page, oldest or newest first as the provider does it."""
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """Delete a file. Raises Missing when it is not there: the caller counts that as done."""
+
+    async def chat(self, request: ChatRequest) -> bytes:
+        """Answer a chat completion with OpenAI's JSON."""
+
+    async def stream_chat(self, request: ChatRequest) -> ChatStream:
+        """Begin a streamed answer; returns once the provider has accepted it."""

@@ -1,0 +1,57 @@
+"""Every provider that can stand in a configuration, one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.providers import azure, openai
+from app.providers.http import Http
+from app.providers.protocol import Capabilities, Provider
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderKind:
+    """A provider's name in the configuration, its class, and the parameters it takes.
+
+    `defaults` fills a parameter that the file leaves out; a value `os.environ/NAME` is looked up as if written.
+    """
+
+    name: str
+    provider: Callable[[Any, Http], Provider]
+    params: type[BaseModel]
+    capabilities: Capabilities
+    defaults: Mapping[str, str] = field(default_factory=dict)
+
+
+def _openai() -> ProviderKind:
+    defaults = {"api_key": "os.environ/OPENAI_API_KEY"}
+    return ProviderKind("openai", openai.OpenAI, openai.OpenAIParams, openai.CAPABILITIES, defaults)
+
+
+def _azure() -> ProviderKind:
+    defaults = {"api_base": "os.environ/AZURE_API_BASE"}
+    return ProviderKind("azure", azure.Azure, azure.AzureParams, azure.CAPABILITIES, defaults)
+
+
+def _compatible(name: str, api_base: str, api_key: str | None = None) -> ProviderKind:
+    defaults = {"api_base": api_base} | ({"api_key": api_key} if api_key else {})
+    kind = openai.Compatible
+    return ProviderKind(name, kind, openai.CompatibleParams, kind.capabilities, defaults)
+
+
+REGISTRY: Mapping[str, ProviderKind] = {
+    kind.name: kind
+    for kind in (
+        _openai(),
+        _azure(),
+        _compatible("hosted_vllm", "os.environ/HOSTED_VLLM_API_BASE"),
+        _compatible("groq", "https://api.groq.com/openai/v1", "os.environ/GROQ_API_KEY"),
+        _compatible("mistral", "https://api.mistral.ai/v1", "os.environ/MISTRAL_API_KEY"),
+        _compatible("moonshot", "https://api.moonshot.ai/v1", "os.environ/MOONSHOT_API_KEY"),
+        _compatible("together_ai", "https://api.together.ai/v1", "os.environ/TOGETHERAI_API_KEY"),
+    )
+}

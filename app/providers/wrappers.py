@@ -1,0 +1,142 @@
+"""Policies around a provider that are providers themselves: `Retrying(Observed(provider))`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+import stamina
+from prometheus_client import Histogram
+
+from app.errors import ProviderError
+from app.providers.protocol import (
+    ChatRequest,
+    ChatStream,
+    FileContent,
+    FileUpload,
+    Provider,
+    ProviderFile,
+    ProviderFilePage,
+)
+
+PROVIDER_SECONDS = Histogram(
+    "filemux_provider_seconds",
+    "Time spent waiting for a provider, by call",
+    ["provider", "operation", "outcome"],
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300),
+)
+
+ATTEMPTS = 3
+RETRY_SECONDS = 45.0
+FIRST_WAIT_SECONDS = 0.2
+# A provider that asks for more patience than this is answered to the caller, who knows what it is worth.
+MAX_WAIT_SECONDS = 20.0
+
+
+class Observed:
+    """Measures every call."""
+
+    def __init__(self, provider: Provider, name: str) -> None:
+        self.capabilities = provider.capabilities
+        self._provider = provider
+        self._name = name
+
+    @contextmanager
+    def _measured(self, operation: str) -> Iterator[None]:
+        started = time.perf_counter()
+        outcome = "ok"
+        try:
+            yield
+        except BaseException as failure:
+            outcome = type(failure).__name__
+            raise
+        finally:
+            elapsed = time.perf_counter() - started
+            PROVIDER_SECONDS.labels(self._name, operation, outcome).observe(elapsed)
+
+    async def check(self) -> None:
+        """See Provider."""
+        with self._measured("check"):
+            await self._provider.check()
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """See Provider."""
+        with self._measured("upload_file"):
+            return await self._provider.upload_file(upload)
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """See Provider."""
+        with self._measured("retrieve_file"):
+            return await self._provider.retrieve_file(provider_file_id)
+
+    @asynccontextmanager
+    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+        """See Provider."""
+        with self._measured("read_file"):
+            async with self._provider.read_file(provider_file_id) as content:
+                yield content
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """See Provider."""
+        with self._measured("list_files"):
+            return await self._provider.list_files(after, limit)
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """See Provider."""
+        with self._measured("delete_file"):
+            await self._provider.delete_file(provider_file_id)
+
+    async def chat(self, request: ChatRequest) -> bytes:
+        """See Provider."""
+        with self._measured("chat"):
+            return await self._provider.chat(request)
+
+    async def stream_chat(self, request: ChatRequest) -> ChatStream:
+        """See Provider; measures the time to the provider's acceptance."""
+        with self._measured("stream_chat"):
+            return await self._provider.stream_chat(request)
+
+
+class Retrying:
+    """Repeats what is safe to repeat: an upload starts over from the spool unless the last one may have arrived.
+
+    Chats are not repeated here (the next deployment is tried), nor deletes (their row is due again later), nor reads
+    (the next replica is read).
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self.capabilities = provider.capabilities
+        self._provider = provider
+        self.read_file = provider.read_file
+        self.delete_file = provider.delete_file
+        self.chat = provider.chat
+        self.stream_chat = provider.stream_chat
+
+        self._retry = stamina.AsyncRetryingCaller(
+            attempts=ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=FIRST_WAIT_SECONDS
+        ).on(_worth_another_try)
+
+    async def check(self) -> None:
+        """See Provider."""
+        await self._provider.check()
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """See Provider."""
+        return await self._retry(self._provider.upload_file, upload)
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """See Provider."""
+        return await self._retry(self._provider.retrieve_file, provider_file_id)
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """See Provider."""
+        return await self._retry(self._provider.list_files, after, limit)
+
+
+def _worth_another_try(failure: Exception) -> bool | float:
+    """False, True (wait as the policy says), or the seconds that the provider asked for."""
+    if not isinstance(failure, ProviderError) or not failure.retryable or failure.outcome_unknown:
+        return False
+    wait = failure.retry_after_seconds
+    return True if wait is None else wait if wait <= MAX_WAIT_SECONDS else False

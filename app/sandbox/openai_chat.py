@@ -1,0 +1,285 @@
+"""The body of OpenAI's POST /chat/completions: what is accepted, and how the rest is refused.
+
+Fields and bounds are those of wire.md §1c, §1d and of the types of openai-python 3.52.0.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
+
+from app.sandbox.data_urls import decode_base64, decode_data_url, decode_image_url
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+def _as_parts(content: Any) -> Any:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+class _Part(_Strict):
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+
+
+class TextPart(_Part):
+    """Text."""
+
+    type: Literal["text"]
+    text: str
+
+
+class RefusalPart(_Strict):
+    """An assistant's earlier refusal."""
+
+    type: Literal["refusal"]
+    refusal: str
+
+
+class _Image(_Strict):
+    # Decoded when it came as a data URL; chat takes no file_id for images (wire.md §1c).
+    url: Annotated[str | bytes, BeforeValidator(decode_image_url)]
+    detail: Literal["auto", "low", "high", "original"] | None = None
+
+
+class ImagePart(_Part):
+    """An image, by its address or as a data URL."""
+
+    type: Literal["image_url"]
+    image_url: _Image
+
+
+class _Audio(_Strict):
+    data: Annotated[bytes, BeforeValidator(decode_base64)]
+    format: Literal["wav", "mp3"]
+
+
+class AudioPart(_Part):
+    """Sound, inline."""
+
+    type: Literal["input_audio"]
+    input_audio: _Audio
+
+
+class _FileInput(_Strict):
+    file_id: str | None = None
+    file_data: Annotated[bytes | None, BeforeValidator(decode_data_url)] = None
+    filename: str | None = None
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.file_id is None) == (self.file_data is None):
+            raise ValueError("expected exactly one of file_id and file_data")
+        return self
+
+
+class FilePart(_Part):
+    """A file, by its id or inline. OpenAI takes only PDF here (wire.md §0.1); this takes any type for now."""
+
+    type: Literal["file"]
+    file: _FileInput
+
+
+Part = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminator="type")]
+_UserContent = Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)]
+_TextContent = Annotated[list[TextPart], Field(min_length=1), BeforeValidator(_as_parts)]
+_AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
+
+
+class _FunctionCall(_Strict):
+    name: str
+    arguments: str
+
+
+class _ToolCall(_Strict):
+    id: str
+    type: Literal["function", "custom"]
+    function: _FunctionCall | None = None
+    custom: dict[str, Any] | None = None
+
+
+class UserMessage(_Strict):
+    """What the user says, with files."""
+
+    role: Literal["user"]
+    content: _UserContent
+    name: str | None = None
+
+
+class InstructionMessage(_Strict):
+    """What the developer says."""
+
+    role: Literal["system", "developer"]
+    content: _TextContent
+    name: str | None = None
+
+
+class AssistantMessage(_Strict):
+    """What the model said before, as it was answered."""
+
+    role: Literal["assistant"]
+    content: Annotated[list[_AssistantPart] | None, BeforeValidator(_as_parts)] = None
+    name: str | None = None
+    refusal: str | None = None
+    annotations: list[Any] | None = None
+    audio: dict[str, Any] | None = None
+    tool_calls: list[_ToolCall] | None = None
+    function_call: _FunctionCall | None = None
+
+
+class ToolMessage(_Strict):
+    """What a tool returned."""
+
+    role: Literal["tool"]
+    content: _TextContent
+    tool_call_id: str
+
+
+class FunctionMessage(_Strict):
+    """What a function returned, in the deprecated form."""
+
+    role: Literal["function"]
+    content: Annotated[list[TextPart] | None, BeforeValidator(_as_parts)]
+    name: str
+
+
+Message = Annotated[
+    UserMessage | InstructionMessage | AssistantMessage | ToolMessage | FunctionMessage,
+    Field(discriminator="role"),
+]
+
+
+class _Function(_Strict):
+    name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+
+class FunctionTool(_Strict):
+    """A function that the model may call."""
+
+    type: Literal["function"]
+    function: _Function
+
+
+class CustomTool(_Strict):
+    """A tool that takes free text."""
+
+    type: Literal["custom"]
+    custom: dict[str, Any]
+
+
+class _ResponseFormat(_Strict):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: dict[str, Any] | None = None
+
+
+class _StreamOptions(_Strict):
+    include_usage: bool = False
+    include_obfuscation: bool = True
+
+
+_Penalty = Annotated[float, Field(ge=-2, le=2)]
+_Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
+
+
+class ChatRequest(_Strict):
+    """The body."""
+
+    model: str
+    messages: Annotated[list[Message], Field(min_length=1)]
+
+    stream: bool | None = None
+    stream_options: _StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    tools: Annotated[
+        list[Annotated[FunctionTool | CustomTool, Field(discriminator="type")]] | None, Field(min_length=1)
+    ] = None
+    tool_choice: Any = None
+    parallel_tool_calls: bool | None = None
+    response_format: _ResponseFormat | None = None
+
+    audio: dict[str, Any] | None = None
+    frequency_penalty: _Penalty | None = None
+    function_call: Any = None
+    functions: list[Any] | None = None
+    logit_bias: dict[str, float] | None = None
+    logprobs: bool | None = None
+    max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
+    max_tokens: Annotated[int, Field(ge=1)] | None = None
+    metadata: Annotated[_Metadata | None, Field(max_length=16)] = None
+    modalities: list[Literal["text", "audio"]] | None = None
+    moderation: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
+    presence_penalty: _Penalty | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prompt_cache_retention: Literal["in_memory", "24h"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = None
+    safety_identifier: str | None = None
+    seed: int | None = None
+    service_tier: Literal["auto", "default", "flex", "scale", "priority", "fast"] | None = None
+    stop: Annotated[list[str] | None, Field(max_length=4), BeforeValidator(_as_list)] = None
+    store: bool | None = None
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    user: str | None = None
+    verbosity: Literal["low", "medium", "high"] | None = None
+    web_search_options: dict[str, Any] | None = None
+
+    @field_validator("tool_choice")
+    @classmethod
+    def _known_choice(cls, choice: Any) -> Any:
+        if choice in (None, "none", "auto", "required"):
+            return choice
+        kind = choice.get("type") if isinstance(choice, dict) else None
+        if kind not in ("function", "custom", "allowed_tools") or kind not in choice:
+            raise ValueError("expected none, auto, required, or an object that names a tool")
+        return choice
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.stream_options is not None and not self.stream:
+            raise ValueError("The 'stream_options' parameter is only allowed when 'stream' is enabled.")
+        if self.tool_choice is not None and not self.tools:
+            raise ValueError("'tool_choice' is only allowed when 'tools' are specified.")
+        return self
+
+    @property
+    def last_user_text(self) -> str:
+        """The text of the last user message."""
+        for message in reversed(self.messages):
+            if isinstance(message, UserMessage):
+                return "".join(part.text for part in message.content if isinstance(part, TextPart))
+        return ""
+
+    @property
+    def callable_tools(self) -> list[str]:
+        """The names of the functions that the model may call, the one it must call alone if there is one."""
+        if self.tool_choice == "none":
+            return []
+        names = [tool.function.name for tool in self.tools or [] if isinstance(tool, FunctionTool)]
+        if isinstance(self.tool_choice, dict) and self.tool_choice["type"] == "function":
+            return [name for name in names if name == self.tool_choice["function"].get("name")]
+        return names
+
+    @property
+    def must_call(self) -> bool:
+        """Whether the model has to call a tool."""
+        return self.tool_choice == "required" or (
+            isinstance(self.tool_choice, dict) and self.tool_choice["type"] == "function"
+        )

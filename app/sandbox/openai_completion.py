@@ -1,0 +1,133 @@
+"""OpenAI's answer to a chat: one JSON object, or the same as server-sent events (wire.md §1d, §8.5, §11)."""
+
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from app.sandbox.model import Attachment, answer_text, tokens, tool_to_call
+from app.sandbox.openai_chat import ChatRequest, TextPart
+
+_BYTES_PER_TOKEN = 4
+
+
+@dataclass(frozen=True)
+class Completion:
+    """What the model says to one request: `n` times the same choice."""
+
+    request: ChatRequest
+    text: str
+    tool: str | None
+    prompt_tokens: int
+    created: int
+    id: str
+
+    @classmethod
+    def of(cls, request: ChatRequest, attachments: list[Attachment], created: int) -> "Completion":
+        """Let the simulated model answer."""
+        text = request.last_user_text
+        tool = tool_to_call(text, request.callable_tools, required=request.must_call)
+        return cls(
+            request=request,
+            text=text if tool else answer_text(attachments, text),
+            tool=tool,
+            prompt_tokens=_prompt_tokens(request, attachments),
+            created=created,
+            id=f"chatcmpl-{uuid4().hex}",
+        )
+
+    def body(self) -> dict[str, Any]:
+        """Return the whole answer."""
+        return self._head("chat.completion") | {
+            "choices": [self._choice(index) for index in self._indexes()],
+            "usage": self.usage(),
+        }
+
+    def chunks(self) -> Iterator[dict[str, Any]]:
+        """Yield the answer piece by piece: the role, the content, the finish reason, the usage if asked for."""
+        options = self.request.stream_options
+        with_usage = options is not None and options.include_usage
+        for index in self._indexes():
+            for delta in self._deltas():
+                yield self.chunk([_delta(index, delta)], with_usage=with_usage)
+            yield self.chunk([_delta(index, {}, self._finish_reason)], with_usage=with_usage)
+        if with_usage:
+            yield self.chunk([], with_usage=True) | {"usage": self.usage()}
+
+    def chunk(self, choices: list[dict[str, Any]], *, with_usage: bool) -> dict[str, Any]:
+        """Return one chunk; only with `include_usage` do chunks have a usage, null until the last."""
+        usage: dict[str, Any] = {"usage": None} if with_usage else {}
+        return self._head("chat.completion.chunk") | {"choices": choices} | usage
+
+    def usage(self) -> dict[str, Any]:
+        """Return how many tokens this took."""
+        completion_tokens = len(tokens(self.text)) * len(self._indexes())
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion_tokens,
+            "total_tokens": self.prompt_tokens + completion_tokens,
+            "prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0},
+            "completion_tokens_details": {"reasoning_tokens": 0, "audio_tokens": 0},
+        }
+
+    @property
+    def _finish_reason(self) -> str:
+        return "tool_calls" if self.tool else "stop"
+
+    @property
+    def _arguments(self) -> str:
+        return orjson.dumps({"q": self.text}).decode()
+
+    def _indexes(self) -> range:
+        return range(self.request.n or 1)
+
+    def _head(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.request.model,
+            "service_tier": "default",
+            "system_fingerprint": "fp_sandbox",
+        }
+
+    def _choice(self, index: int) -> dict[str, Any]:
+        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None, "annotations": []}
+        if self.tool:
+            function = {"name": self.tool, "arguments": self._arguments}
+            call = {"id": f"call_{self.id[-8:]}{index}", "type": "function", "function": function}
+            message |= {"content": None, "tool_calls": [call]}
+        return {"index": index, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
+
+    def _deltas(self) -> Iterator[dict[str, Any]]:
+        if not self.tool:
+            yield {"role": "assistant", "content": "", "refusal": None}
+            yield from ({"content": token} for token in tokens(self.text))
+            return
+        yield {"role": "assistant", "content": None, "refusal": None}
+        function = {"name": self.tool, "arguments": ""}
+        yield {"tool_calls": [{"index": 0, "id": f"call_{self.id[-8:]}", "type": "function", "function": function}]}
+        middle = len(self._arguments) // 2
+        for piece in (self._arguments[:middle], self._arguments[middle:]):
+            yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+
+
+async def events(chunks: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Yield `chunks` as server-sent events, and the word that ends them."""
+    for chunk in chunks:
+        yield b"data: " + orjson.dumps(chunk) + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+def _delta(index: int, delta: dict[str, Any], finish_reason: str | None = None) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+
+
+def _prompt_tokens(request: ChatRequest, attachments: list[Attachment]) -> int:
+    said = sum(
+        len(part.text) for message in request.messages for part in message.content or () if isinstance(part, TextPart)
+    )
+    attached_bytes = sum(attachment.size_bytes for attachment in attachments)
+    return 1 + (said + attached_bytes) // _BYTES_PER_TOKEN

@@ -1,0 +1,115 @@
+"""What the sandbox remembers: each account's files, how often each operation was called, and the time."""
+
+import hashlib
+import tempfile
+import time
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+from app.sandbox.blobs import Incoming
+
+
+def account_digest(key: str) -> str:
+    """Return the name under which an API key's account is shown: a digest, for keys are never shown."""
+    return hashlib.sha256(key.encode()).hexdigest()[:8]
+
+
+class Clock:
+    """The sandbox's time: the real one, plus what tests have advanced it by."""
+
+    def __init__(self) -> None:
+        self._advanced_seconds = 0
+
+    def now(self) -> int:
+        """Return the time in whole seconds since 1970."""
+        return int(time.time()) + self._advanced_seconds
+
+    def advance(self, seconds: int) -> None:
+        """Let `seconds` pass at once."""
+        self._advanced_seconds += seconds
+
+    def reset(self) -> None:
+        """Go back to the real time."""
+        self._advanced_seconds = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredFile:
+    """One file at one account of one provider; its bytes are at `path`."""
+
+    provider: str
+    account: str
+    id: str
+    filename: str
+    size_bytes: int
+    sha256: str
+    purpose: str
+    content_type: str
+    created_at: int
+    expires_at: int | None
+    path: Path
+
+
+class Store:
+    """The state of all simulated providers, with the bytes in a private temporary directory."""
+
+    def __init__(self, max_file_bytes: int | None = None) -> None:
+        self.clock = Clock()
+        # Replaces every provider's own limit, for benchmarks that upload more than a provider takes.
+        self.max_file_bytes = max_file_bytes
+        self.requests: Counter[str] = Counter()
+        self._directory = tempfile.TemporaryDirectory(prefix="filemux-sandbox-")
+        # One dict per provider and account, in order of creation.
+        self._files: defaultdict[tuple[str, str], dict[str, StoredFile]] = defaultdict(dict)
+
+    def incoming(self) -> Incoming:
+        """Open a place on disk for a file that is about to arrive."""
+        return Incoming(Path(self._directory.name) / uuid4().hex)
+
+    def add(self, file: StoredFile) -> None:
+        """Make `file` visible to its account."""
+        self._files[file.provider, file.account][file.id] = file
+
+    def find(self, provider: str, account: str, file_id: str) -> StoredFile | None:
+        """Return the account's file, or None when it never was, was deleted, or has expired."""
+        file = self._files[provider, account].get(file_id)
+        if file is not None and self._expired(file):
+            self.remove(file)
+            return None
+        return file
+
+    def files_of(self, provider: str, account: str) -> list[StoredFile]:
+        """Return the account's files, oldest first."""
+        self._sweep()
+        return [*self._files[provider, account].values()]
+
+    def remove(self, file: StoredFile) -> None:
+        """Forget `file` and its bytes."""
+        if self._files[file.provider, file.account].pop(file.id, None):
+            file.path.unlink(missing_ok=True)
+
+    def everything(self) -> list[StoredFile]:
+        """Return all files of all accounts, oldest first within each."""
+        self._sweep()
+        return [file for files in self._files.values() for file in files.values()]
+
+    def clear(self) -> None:
+        """Forget all files and counters, and go back to the real time."""
+        for file in self.everything():
+            self.remove(file)
+        self.requests.clear()
+        self.clock.reset()
+
+    def close(self) -> None:
+        """Remove the temporary directory."""
+        self._directory.cleanup()
+
+    def _expired(self, file: StoredFile) -> bool:
+        return file.expires_at is not None and file.expires_at <= self.clock.now()
+
+    def _sweep(self) -> None:
+        for files in self._files.values():
+            for file in [file for file in files.values() if self._expired(file)]:
+                self.remove(file)

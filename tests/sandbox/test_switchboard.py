@@ -1,0 +1,87 @@
+"""The switchboard itself: what it shows, and which nonsense it refuses."""
+
+import hashlib
+
+import httpx
+import pytest
+
+from tests.sandbox.conftest import Switchboard
+
+
+async def test_state_shows_every_file_and_no_key(openai_client, azure_client, http: httpx.AsyncClient):
+    created = await openai_client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+    await azure_client.files.create(file=("b.pdf", b"yz"), purpose="assistants")
+    await openai_client.files.retrieve(created.id)
+    state = (await http.get("/_sandbox/state")).json()
+    assert state.keys() == {"files", "requests"}
+    assert state["requests"] == {"openai.upload_file": 1, "azure.upload_file": 1, "openai.retrieve_file": 1}
+    assert [(file["provider"], file["filename"]) for file in state["files"]] == [
+        ("openai", "a.pdf"),
+        ("azure", "b.pdf"),
+    ]
+    assert state["files"][0] == {
+        "provider": "openai",
+        "account": hashlib.sha256(b"sk-one").hexdigest()[:8],
+        "id": created.id,
+        "filename": "a.pdf",
+        "bytes": 1,
+        "sha256": hashlib.sha256(b"x").hexdigest(),
+        "purpose": "user_data",
+        "created_at": created.created_at,
+    }
+
+
+async def test_forgetting_the_state(openai_client, switchboard: Switchboard):
+    now = (await openai_client.files.create(file=("a.pdf", b"x"), purpose="user_data")).created_at
+    await switchboard.advance(100_000)
+    await switchboard.forget()
+    assert await switchboard.files() == []
+    assert await switchboard.requests() == {}
+    again = await openai_client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+    assert now <= again.created_at < now + 100_000
+
+
+async def test_the_clock_dates_what_is_made(openai_client, switchboard: Switchboard):
+    first = await openai_client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+    await switchboard.advance(5000)
+    second = await openai_client.files.create(file=("a.pdf", b"x"), purpose="user_data")
+    assert second.created_at >= first.created_at + 5000
+
+
+async def test_faults_are_shown_until_they_are_spent(openai_client, http: httpx.AsyncClient, switchboard: Switchboard):
+    fault = {"provider": "openai", "operation": "list_models", "delay_seconds": 0.01, "times": 2}
+    assert (await http.post("/_sandbox/faults", json=fault)).json() == fault
+    await openai_client.models.list()
+    assert (await http.get("/_sandbox/faults")).json() == {"faults": [fault | {"times": 1}]}
+    await openai_client.models.list()
+    assert (await http.get("/_sandbox/faults")).json() == {"faults": []}
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        ({"provider": "opanai", "status": 500}, "provider: no such provider"),
+        ({"operation": "upload", "status": 500}, "operation: no such operation"),
+        ({"operation": "upload_file"}, "needs an effect"),
+        ({"status": 200}, "status: "),
+        ({"statsu": 500}, "statsu: "),
+        ({"status": 500, "times": 0}, "times"),
+        ({"status": 500, "times": -2}, "times"),
+        ({"status": 500, "lose_answer": True}, "exclude each other"),
+        ({"retry_after_seconds": 5, "delay_seconds": 1}, "needs a status"),
+        ({"delay_seconds": -1}, "delay_seconds: "),
+        ({"bytes_per_second": 0}, "bytes_per_second: "),
+        ({"reset_after_bytes": "many"}, "reset_after_bytes: "),
+        ([], "should be an object"),
+    ],
+)
+async def test_nonsense_is_refused(http: httpx.AsyncClient, fault, message):
+    answer = await http.post("/_sandbox/faults", json=fault)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+    assert (await http.get("/_sandbox/faults")).json() == {"faults": []}
+
+
+@pytest.mark.parametrize("body", [{"advance_seconds": -1}, {"advance_seconds": "1"}, {"advance": 1}, {}])
+async def test_the_clock_goes_only_forward(http: httpx.AsyncClient, body):
+    assert (await http.post("/_sandbox/clock", json=body)).status_code == 400
