@@ -153,6 +153,13 @@ def check(settings: Settings) -> None:
     _account_names(entries)
 
 
+def account_names(settings: Settings) -> dict[str, str]:
+    """Account name → provider name, for all that is configured. Raises SettingsError."""
+    entries, _ = _resolved(settings)
+    names = _account_names(entries)
+    return {names[one.identity]: one.kind.name for one in entries}
+
+
 def _resolved(settings: Settings) -> tuple[list[_Resolved], list[str]]:
     ignored: list[str] = []
     entries = [_Resolved.of(entry, ignored) for entry in (*settings.models, *settings.file_accounts)]

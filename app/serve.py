@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
+import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,71 +21,60 @@ from pydantic import SecretStr
 from app import deployments, logs, settings
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, default_data_dir
-from app.settings import Environment, Settings
+from app.processes import ended, start_child
+from app.settings import Environment, Settings, SettingsError
 
 SANDBOX_PORT = 4010
 DRAIN_SECONDS = 30
+# A worker that ends sooner than this after its start cannot work at all.
+EARLY_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class ServeOptions:
     """What the command line says. Port 0 takes a free one."""
 
-    config: Path | None
-    host: str
-    port: int
-    workers: int
-    sandbox: bool
+    config: Path | None = None
+    host: str = "127.0.0.1"
+    port: int = 4000
+    workers: int = 1
+    sandbox: bool = False
 
 
 def serve(options: ServeOptions) -> None:
     """Run a gateway until SIGINT or SIGTERM. Raises SettingsError or EmbeddedPostgresError before anything serves."""
     with ExitStack() as stack:
-        if options.sandbox:
-            sandbox_url = stack.enter_context(sandbox_process(SANDBOX_PORT))
-            say(f"sandbox listening on {sandbox_url}")
-            os.environ["FILEMUX_SANDBOX_URL"] = sandbox_url
         if options.config:
             os.environ["FILEMUX_CONFIG"] = str(options.config)
+        if options.sandbox:
+            os.environ["FILEMUX_SANDBOX_URL"] = stack.enter_context(sandbox_process(SANDBOX_PORT))
+            say(f"sandbox listening on {os.environ['FILEMUX_SANDBOX_URL']}")
         found = load()
         deployments.check(found)
+        listeners = [stack.enter_context(one) for one in _listeners(options)]
         found = with_secrets(found)
         if found.database_url is None:
-            url = stack.enter_context(EmbeddedPostgres(found.data_dir)).url
-            migrations.upgrade(url)
-            found = replace(found, database_url=url)
-        _run(options, found, stack)
+            database_url = stack.enter_context(EmbeddedPostgres(found.data_dir)).url
+            migrations.upgrade(database_url)
+            found = replace(found, database_url=database_url)
+        if not found.models:
+            say("no model_list is configured: pass --config FILE, or --sandbox to try filemux out")
+        if options.workers == 1:
+            _Server(found, _url(listeners[0])).run(listeners)
+        else:
+            _supervise(found, listeners)
 
 
-def load() -> Settings:
+def load(config: Path | None = None) -> Settings:
     """The settings of this process: the configuration file, or the sandbox's where there is only a sandbox."""
     environment = Environment()
+    config = config or environment.filemux_config
     sandbox_url = os.environ.get("FILEMUX_SANDBOX_URL")
-    if sandbox_url and environment.filemux_config is None:
+    if sandbox_url and config is None:
         from app.sandbox.config import sandbox_configuration  # noqa: PLC0415  not part of a real gateway
 
         return settings.from_mapping(sandbox_configuration(sandbox_url), environment, default_data_dir())
-    return settings.load(None, environment, default_data_dir())
-
-
-def with_secrets(found: Settings) -> Settings:
-    """Make and keep what was not configured; a new master key is printed once."""
-    secrets = {}
-    for name in ("master_key", "secret_key"):
-        if getattr(found, name) is None:
-            secret, new = settings.kept_secret(found.data_dir / name)
-            secrets[name] = SecretStr(secret)
-            if new and name == "master_key":
-                say(f"new master key, kept in {found.data_dir / name}: {secret}")
-    return replace(found, **secrets)
-
-
-def worker_app() -> object:
-    """What each of several workers serves; the parent hands its findings down in the environment."""
-    logs.configure()
-    from app.main import create_app  # noqa: PLC0415  after the parent has set PROMETHEUS_MULTIPROC_DIR
-
-    return create_app(load())
+    return settings.load(config, environment, default_data_dir())
 
 
 def say(line: str) -> None:
@@ -92,37 +82,40 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
-def _run(options: ServeOptions, found: Settings, stack: ExitStack) -> None:
-    logs.configure()
-    if not found.models:
-        say("no model_list is configured: pass --config FILE, or --sandbox to try filemux out")
-    common = {
-        "loop": "uvloop",
-        "http": "httptools",
-        "ws": "none",
-        "lifespan": "on",
-        "access_log": False,
-        "log_level": "warning",
-        "server_header": False,
-        "timeout_keep_alive": 75,
-        "timeout_graceful_shutdown": DRAIN_SECONDS,
-    }
-    listener = stack.enter_context(_listener(options.host, options.port))
-    host, port = listener.getsockname()[:2]
-    url = f"http://{host}:{port}"
-    if options.workers == 1:
-        from app.main import create_app  # noqa: PLC0415  imports the metrics, which read the environment
-
-        server = _Server(uvicorn.Config(create_app(found), **common), url)  # type: ignore[arg-type]
-        server.run(sockets=[listener])
-    else:
-        raise NotImplementedError
+def with_secrets(found: Settings, tell: Callable[[str], None] = say) -> Settings:
+    """Make and keep what was not configured; a new master key is told once."""
+    master_key, secret_key = found.master_key, found.secret_key
+    if master_key is None:
+        path = found.data_dir / "master_key"
+        secret, new = settings.kept_secret(path)
+        master_key = SecretStr(secret)
+        if new:
+            tell(f"new master key, kept in {path}: {secret}")
+    if secret_key is None:
+        secret_key = SecretStr(settings.kept_secret(found.data_dir / "secret_key")[0])
+    return replace(found, master_key=master_key, secret_key=secret_key)
 
 
 class _Server(uvicorn.Server):
-    """Says where it listens once it does."""
+    """One worker. Says where it listens once it does."""
 
-    def __init__(self, config: uvicorn.Config, url: str) -> None:
+    def __init__(self, found: Settings, url: str) -> None:
+        logs.configure()
+        from app.main import create_app  # noqa: PLC0415  its metrics read PROMETHEUS_MULTIPROC_DIR when imported
+
+        config = uvicorn.Config(
+            create_app(found),
+            loop="uvloop",
+            http="httptools",
+            ws="none",
+            lifespan="on",
+            access_log=False,
+            log_level="warning",
+            server_header=False,
+            # Longer than the balancers' and clients' minute: who closes first must not be us.
+            timeout_keep_alive=75,
+            timeout_graceful_shutdown=DRAIN_SECONDS,
+        )
         super().__init__(config)
         self._url = url
 
@@ -132,39 +125,127 @@ class _Server(uvicorn.Server):
             say(f"filemux listening on {self._url}")
 
 
-def _listener(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+# --- several workers --------------------------------------------------------------------------------------------
+
+
+def _listeners(options: ServeOptions) -> list[socket.socket]:
+    """A socket for each worker on the same port: the kernel spreads connections evenly over them, which it does not
+    over processes that accept from one socket."""
+    family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+    listeners: list[socket.socket] = []
+    port = options.port
     try:
-        return socket.create_server((host, port), family=family, backlog=2048)
+        for _ in range(options.workers):
+            shared = options.workers > 1
+            listeners.append(socket.create_server((options.host, port), family=family, backlog=2048, reuse_port=shared))
+            port = listeners[0].getsockname()[1]
     except OSError as failure:
-        raise settings.SettingsError(f"cannot listen on {host}:{port}: {failure.strerror}", file="--port") from None
+        reason = f"cannot listen on {options.host}:{port}: {failure.strerror}"
+        raise SettingsError(reason, file="--host and --port") from None
+    return listeners
+
+
+def _url(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _supervise(found: Settings, listeners: list[socket.socket]) -> None:
+    """Keep one worker on each socket until a signal comes. A worker that dies is replaced; its socket, which we hold
+    too, meanwhile keeps its callers waiting instead of refusing them."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    environment = _handed_down(found)
+    workers = [_Worker(listener, environment) for listener in listeners]
+    try:
+        for worker in workers:
+            worker.wait_ready()
+        say(f"filemux listening on {_url(listeners[0])}")
+        while not stop.wait(0.2):
+            for worker in workers:
+                worker.replace_if_dead()
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            ended(worker.process, DRAIN_SECONDS + 5)
+
+
+class _Worker:
+    """One worker's process, and the socket that outlives it."""
+
+    def __init__(self, listener: socket.socket, environment: dict[str, str]) -> None:
+        self._listener, self._environment = listener, environment
+        self._start()
+
+    def _start(self) -> None:
+        self._started = time.monotonic()
+        descriptor = self._listener.fileno()
+        command = [sys.executable, "-m", "app.serve", str(descriptor)]
+        # A group of its own: Ctrl-C is for the parent alone, which then ends the workers in order.
+        options = {"env": self._environment, "pass_fds": [descriptor], "process_group": 0}
+        self.process = start_child(command, signal.SIGTERM, **options)
+
+    def wait_ready(self) -> None:
+        assert self.process.stdout is not None
+        if not self.process.stdout.readline():
+            raise SettingsError("a worker did not start; its log is above", file="--workers")
+
+    def replace_if_dead(self) -> None:
+        if self.process.poll() is None:
+            return
+        if time.monotonic() - self._started < EARLY_SECONDS:
+            raise SettingsError(f"a worker ended at once with status {self.process.returncode}", file="--workers")
+        self._start()
+
+
+def _handed_down(found: Settings) -> dict[str, str]:
+    """The environment in which a worker finds what the parent has found."""
+    assert found.database_url and found.master_key and found.secret_key
+    metrics = found.data_dir / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir(parents=True)
+    return {
+        **os.environ,
+        "DATABASE_URL": found.database_url,
+        "FILEMUX_DATA_DIR": str(found.data_dir),
+        "FILEMUX_MASTER_KEY": found.master_key.get_secret_value(),
+        "FILEMUX_SECRET_KEY": found.secret_key.get_secret_value(),
+        "PROMETHEUS_MULTIPROC_DIR": str(metrics),
+    }
+
+
+def _work(descriptor: int) -> None:
+    listener = socket.socket(fileno=descriptor)
+    _Server(load(), _url(listener)).run([listener])
+
+
+# --- the sandbox ------------------------------------------------------------------------------------------------
 
 
 @contextmanager
 def sandbox_process(port: int) -> Iterator[str]:
-    """The sandbox as a child that dies with us; its URL. A port that is taken makes it take a free one."""
-    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)) as free:
-        free.close()
-        yield from _sandbox(port)
-        return
-    yield from _sandbox(0)
-
-
-def _sandbox(port: int) -> Iterator[str]:
-    command = [sys.executable, "-m", "app.sandbox", "--port", str(port), "--die-with-parent"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603  our own module
+    """The sandbox as a child that dies with us; its URL. Where the port is taken it takes a free one."""
+    command = [sys.executable, "-m", "app.sandbox", "--port", str(port if _is_free(port) else 0)]
+    with start_child(command, signal.SIGTERM) as process:
         assert process.stdout is not None
-        match = re.search(r"http://\S+", process.stdout.readline())
+        match = re.search(r"http://\S+", process.stdout.readline().decode())
         if match is None:
-            raise settings.SettingsError("the sandbox did not start", file="--sandbox")
+            raise SettingsError("the sandbox did not start", file="--sandbox")
         try:
             yield match[0]
         finally:
-            process.terminate()
+            ended(process, 5)
 
 
-def fresh_directory(path: Path) -> Path:
-    """An empty directory."""
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir(parents=True)
-    return path
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        return False
+    return True
+
+
+if __name__ == "__main__":
+    _work(int(sys.argv[1]))

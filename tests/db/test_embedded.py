@@ -20,7 +20,7 @@ from sqlalchemy import NullPool, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.db import embedded
+from app.db import binaries, embedded
 from app.db.embedded import EmbeddedPostgres, EmbeddedPostgresError, attach_or_start, default_data_dir
 
 ROOT = os.geteuid() == 0
@@ -46,7 +46,8 @@ def scratch(monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.delenv("FILEMUX_POSTGRES_BIN", raising=False)
     path = Path(tempfile.mkdtemp(prefix="filemux-test-"))
     path.chmod(0o755)
-    monkeypatch.setattr(embedded, "_SYSTEM_DIR", path / "system")
+    monkeypatch.setattr(binaries, "SYSTEM_DIR", path / "system")
+    monkeypatch.setattr(embedded, "SYSTEM_DIR", path / "system")
     yield path
     shutil.rmtree(path)
 
@@ -244,7 +245,7 @@ async def test_a_killed_server_is_recovered(data_dir: Path) -> None:
 
 async def test_a_stale_server_without_an_owner_is_stopped(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on macOS, where nothing ends a server whose owner was killed."""
-    monkeypatch.setattr(embedded, "_die_with_parent", lambda parent: None)
+    monkeypatch.setattr(binaries, "dies_with_us", lambda number: None)
     orphaned = EmbeddedPostgres(data_dir)
     orphaned.start()
     os.close(orphaned._lock)
@@ -379,8 +380,8 @@ async def test_root_serves_the_database_of_an_ordinary_user_as_that_user(data_di
 @pytest.fixture
 def bare_machine(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine without any PostgreSQL."""
-    monkeypatch.setattr(embedded.importlib.util, "find_spec", lambda name: None)
-    monkeypatch.setattr(embedded, "_DISTRIBUTIONS", ())
+    monkeypatch.setattr(binaries.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(binaries, "_DISTRIBUTIONS", ())
     monkeypatch.setenv("PATH", str(scratch / "bin"))
 
 
@@ -408,7 +409,7 @@ async def test_binaries_on_path_will_do(scratch: Path, data_dir: Path) -> None:
 async def test_a_distributions_newest_binaries_will_do(
     scratch: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedded, "_DISTRIBUTIONS", (f"{scratch}/lib/*/bin".lstrip("/"),))
+    monkeypatch.setattr(binaries, "_DISTRIBUTIONS", (f"{scratch}/lib/*/bin".lstrip("/"),))
     for version, install in {"16": "pginstall", "18": "pginstall18"}.items():
         (scratch / "lib" / version).mkdir(parents=True)
         (scratch / "lib" / version / "bin").symlink_to(WHEEL / install / "bin")

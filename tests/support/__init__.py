@@ -1,0 +1,1 @@
+"""What the tests drive: real processes, and what they are told to do."""

@@ -1,0 +1,104 @@
+"""The gateway and the sandbox as a user starts them: real processes on real ports."""
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from pathlib import Path
+
+OURS = ("FILEMUX_", "DATABASE_URL", "PROMETHEUS_MULTIPROC_DIR", "OPENAI_", "AZURE_")
+
+
+def clean_environment(**ours):
+    """This process's environment without anything that configures filemux, and then `ours`."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
+    return {**kept, **{name: str(value) for name, value in ours.items()}}
+
+
+class Running:
+    """A child process: its stdout is read for what it announces, its stderr (the log) kept."""
+
+    def __init__(self, *command, **environment):
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            env=clean_environment(**environment),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+        )
+        self.log = deque(maxlen=10_000)
+        self.said = []
+        self._reader = threading.Thread(target=self._read_log, daemon=True)
+        self._reader.start()
+
+    def _read_log(self):
+        for line in self.process.stderr:
+            self.log.append(line.rstrip("\n"))
+
+    def wait_for(self, pattern):
+        """The match of the first line on stdout that has the pattern; fails with the log when the process ends."""
+        for line in self.process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if match := re.search(pattern, line):
+                return match
+        self.process.wait()
+        self._reader.join(5)
+        raise AssertionError(f"ended with {self.process.returncode} before saying {pattern}:\n" + "\n".join(self.log))
+
+    def stop(self, number=signal.SIGTERM):
+        """Send a signal and wait for the end; the exit status."""
+        if self.process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                self.process.send_signal(number)
+        try:
+            status = self.process.wait(45)
+        finally:
+            self.process.kill()
+            self._reader.join(5)
+            self.process.stdout.close()
+            self.process.stderr.close()
+        return status
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+
+
+class Gateway(Running):
+    """`filemux serve`. `url` ends without a slash."""
+
+    def __init__(self, *arguments, **environment):
+        super().__init__("app.cli", "serve", "--port", "0", *arguments, **environment)
+        try:
+            self.url = self.wait_for(r"filemux listening on (\S+)")[1]
+        except BaseException:
+            self.stop()
+            raise
+
+
+class SandboxProcess(Running):
+    """`python -m app.sandbox`."""
+
+    def __init__(self):
+        super().__init__("app.sandbox", "--port", "0")
+        self.url = self.wait_for(r"sandbox listening on (\S+)")[1]
+
+
+def run_cli(*arguments, timeout=60, **environment):
+    """`filemux ARGUMENTS` to its end: a CompletedProcess with text output."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        env=clean_environment(**environment),
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
