@@ -15,7 +15,6 @@ import yaml
 from pydantic import ValidationError
 from rich.console import Console
 from rich.table import Table
-from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from app import serve as processes
 from app.access import keys as access_keys
@@ -52,15 +51,15 @@ def main() -> None:
         sys.exit(failure.exit_code)
     except click.Abort:
         sys.exit(130)
-    except (SettingsError, EmbeddedPostgresError, ArgumentError) as failure:
+    except (SettingsError, EmbeddedPostgresError) as failure:
         click.echo(f"filemux: {failure}", err=True)
         sys.exit(2)
     except ValidationError as failure:
         first = failure.errors()[0]
         click.echo(f"filemux: {'.'.join(map(str, first['loc']))}: {explain(first)}", err=True)
         sys.exit(2)
-    except (GatewayError, DBAPIError) as failure:
-        click.echo(f"filemux: {failure.orig if isinstance(failure, DBAPIError) else failure}", err=True)
+    except (GatewayError, readonly.StatementRefused) as failure:
+        click.echo(f"filemux: {failure}", err=True)
         sys.exit(1)
 
 

@@ -9,11 +9,11 @@ from collections.abc import Iterable, Iterator
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.multiprocess import MultiProcessCollector
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from app.db import migrations
+from app.db.session import Row
 from app.errors import Overloaded
 from app.files import queries
 from app.gateway import Gateway, gateway_of
@@ -47,7 +47,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self._counted_at = float("-inf")
-        self._rows: Iterable[RowMapping] = ()
+        self._rows: Iterable[Row] = ()
 
     async def endpoint(self, request: Request) -> Response:
         """GET /metrics. Without a database the counters still come."""
@@ -68,7 +68,7 @@ class Metrics:
 
 
 class _Replicas:
-    def __init__(self, rows: Iterable[RowMapping]) -> None:
+    def __init__(self, rows: Iterable[Row]) -> None:
         self._rows = rows
 
     def collect(self) -> Iterator[Metric]:

@@ -7,7 +7,6 @@ from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,7 +16,7 @@ from app.access.audit import Actor
 from app.access.authenticate import Role, secret_sha256
 from app.access.bodies import answer, parsed
 from app.access.teams import admin, check_targets, existing_team
-from app.db.session import Database
+from app.db.session import Database, Row
 from app.errors import BadRequest, NotFound
 from app.gateway import gateway_of
 
@@ -67,7 +66,7 @@ async def rotate_endpoint(request: Request) -> Response:
     return answer({**shown(row), "key": secret})
 
 
-async def create_key(database: Database, actor: Actor, wanted: KeyCreate) -> tuple[RowMapping, str]:
+async def create_key(database: Database, actor: Actor, wanted: KeyCreate) -> tuple[Row, str]:
     """Make a key and return it with its secret. Raises NotFound for the team, BadRequest for a past expiry."""
     if wanted.expires_at is not None and wanted.expires_at.timestamp() <= time.time():
         raise BadRequest("expires_at is in the past", param="expires_at")
@@ -91,7 +90,7 @@ async def create_key(database: Database, actor: Actor, wanted: KeyCreate) -> tup
     return row, secret
 
 
-async def list_keys(database: Database, team: str | None) -> list[RowMapping]:
+async def list_keys(database: Database, team: str | None) -> list[Row]:
     """The keys of one team, or all. Raises NotFound for the team."""
     async with database.read() as reader:
         team_id = None if team is None else (await existing_team(reader, team))["id"]
@@ -106,7 +105,7 @@ async def revoke_key(database: Database, actor: Actor, key_id: str) -> None:
         await actor.did(writer, "key.revoke", key_id)
 
 
-async def rotate_key(database: Database, actor: Actor, key_id: str) -> tuple[RowMapping, str]:
+async def rotate_key(database: Database, actor: Actor, key_id: str) -> tuple[Row, str]:
     """Replace a key's secret and return the new one. Raises NotFound."""
     secret = ids.new_key_secret()
     async with database.write() as writer:
@@ -122,7 +121,7 @@ def _no_such_key(key_id: str) -> NotFound:
     return NotFound(f"there is no key {key_id!r} that is not revoked", param="id")
 
 
-def shown(row: RowMapping) -> dict[str, Any]:
+def shown(row: Row) -> dict[str, Any]:
     """A key as the API shows it: never its secret."""
     return {
         "id": row["id"],

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, func, insert, or_, select, update
+from sqlalchemy import func, insert, or_, select, update
 
 from app import ids
 from app.db.notify import EVERYTHING
-from app.db.session import Reader, Rows, Writer
+from app.db.session import Reader, Row, Rows, Writer
 from app.db.tables import DEFAULT_TEAM_ID, audit_log, keys, teams
 
 KEYS_CHANNEL = "filemux_keys"
@@ -17,7 +17,7 @@ KEYS_CHANNEL = "filemux_keys"
 _KEY_COLUMNS = (*(column for column in keys.c if column.name != "secret_sha256"), teams.c.name.label("team"))
 
 
-async def find_key(reader: Reader, digest: bytes) -> RowMapping | None:
+async def find_key(reader: Reader, digest: bytes) -> Row | None:
     """A key that is neither revoked nor expired, with its team."""
     return await reader.first(
         select(*_KEY_COLUMNS, teams.c.default_target_model_names)
@@ -30,14 +30,14 @@ async def find_key(reader: Reader, digest: bytes) -> RowMapping | None:
     )
 
 
-async def default_team(reader: Reader) -> RowMapping:
+async def default_team(reader: Reader) -> Row:
     """The team of the master key."""
     team = await reader.first(select(teams).where(teams.c.id == DEFAULT_TEAM_ID))
     assert team is not None, "the first migration makes it"
     return team
 
 
-async def find_team(reader: Reader, name_or_id: str) -> RowMapping | None:
+async def find_team(reader: Reader, name_or_id: str) -> Row | None:
     """A team by its name or its id."""
     return await reader.first(select(teams).where(or_(teams.c.name == name_or_id, teams.c.id == name_or_id)))
 
@@ -47,7 +47,7 @@ async def list_teams(reader: Reader) -> Rows:
     return await reader.all(select(teams).order_by(teams.c.id))
 
 
-async def insert_team(writer: Writer, name: str, targets: Sequence[str]) -> RowMapping | None:
+async def insert_team(writer: Writer, name: str, targets: Sequence[str]) -> Row | None:
     """Make a team; None when the name is taken."""
     if await find_team(writer, name) is not None:
         return None
@@ -55,7 +55,7 @@ async def insert_team(writer: Writer, name: str, targets: Sequence[str]) -> RowM
     return await writer.first(insert(teams).values(values).returning(teams))
 
 
-async def update_team(writer: Writer, team_id: str, values: dict[str, Any]) -> RowMapping:
+async def update_team(writer: Writer, team_id: str, values: dict[str, Any]) -> Row:
     """Change a team; its callers are read again everywhere."""
     row = await writer.first(update(teams).where(teams.c.id == team_id).values(values).returning(teams))
     await writer.notify(KEYS_CHANNEL, EVERYTHING)
@@ -63,7 +63,7 @@ async def update_team(writer: Writer, team_id: str, values: dict[str, Any]) -> R
     return row
 
 
-async def insert_key(writer: Writer, values: dict[str, Any]) -> RowMapping:
+async def insert_key(writer: Writer, values: dict[str, Any]) -> Row:
     """Store a key; `values` holds the columns, the secret only as SHA-256."""
     key_id = ids.new_key_id()
     await writer.execute(insert(keys).values(id=key_id, **values))
@@ -72,7 +72,7 @@ async def insert_key(writer: Writer, values: dict[str, Any]) -> RowMapping:
     return row
 
 
-async def key_by_id(reader: Reader, key_id: str) -> RowMapping | None:
+async def key_by_id(reader: Reader, key_id: str) -> Row | None:
     """A key as lists show it."""
     return await reader.first(
         select(*_KEY_COLUMNS).join(teams, teams.c.id == keys.c.team_id).where(keys.c.id == key_id)
@@ -107,7 +107,7 @@ async def rotate_key(writer: Writer, key_id: str, digest: bytes, hint: str) -> b
     return await _forget_everywhere(writer, old)
 
 
-async def _forget_everywhere(writer: Writer, row: RowMapping | None) -> bool:
+async def _forget_everywhere(writer: Writer, row: Row | None) -> bool:
     if row is None:
         return False
     await writer.notify(KEYS_CHANNEL, row["secret_sha256"].hex())

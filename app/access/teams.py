@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response
 
 from app.access import queries
 from app.access.audit import Actor
 from app.access.bodies import answer, parsed
-from app.db.session import Database, Reader
+from app.db.session import Database, Reader, Row
 from app.errors import BadRequest, NotFound
 from app.gateway import Gateway, caller_of, gateway_of
 
@@ -65,7 +64,7 @@ async def update_endpoint(request: Request) -> Response:
     return answer(shown(await update_team(gateway.database, actor, request.path_params["team_id"], changes)))
 
 
-async def create_team(database: Database, actor: Actor, name: str, targets: list[str]) -> RowMapping:
+async def create_team(database: Database, actor: Actor, name: str, targets: list[str]) -> Row:
     """Make a team. Raises BadRequest when the name is taken."""
     async with database.write() as writer:
         row = await queries.insert_team(writer, name, targets)
@@ -75,7 +74,7 @@ async def create_team(database: Database, actor: Actor, name: str, targets: list
     return row
 
 
-async def update_team(database: Database, actor: Actor, name_or_id: str, changes: dict[str, Any]) -> RowMapping:
+async def update_team(database: Database, actor: Actor, name_or_id: str, changes: dict[str, Any]) -> Row:
     """Rename a team or change its default targets. Raises NotFound, or BadRequest when the name is taken."""
     async with database.write() as writer:
         team = await existing_team(writer, name_or_id)
@@ -89,7 +88,7 @@ async def update_team(database: Database, actor: Actor, name_or_id: str, changes
     return row
 
 
-async def existing_team(reader: Reader, name_or_id: str) -> RowMapping:
+async def existing_team(reader: Reader, name_or_id: str) -> Row:
     """A team by name or id. Raises NotFound."""
     team = await queries.find_team(reader, name_or_id)
     if team is None:
@@ -114,7 +113,7 @@ def check_targets(gateway: Gateway, names: list[str]) -> None:
             )
 
 
-def shown(row: RowMapping) -> dict[str, Any]:
+def shown(row: Row) -> dict[str, Any]:
     """A team as the API shows it."""
     return {
         "id": row["id"],

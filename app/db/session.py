@@ -10,18 +10,20 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 from sqlalchemy import URL, Executable, RowMapping, make_url, text
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import Overloaded
+from app.settings import SettingsError
 
 POOL_CONNECTIONS = 10
 POOL_WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
 UNDEFINED_TABLE = "42P01"
 
-Rows = Sequence[RowMapping]
+Row = RowMapping
+Rows = Sequence[Row]
 
 
 class Reader:
@@ -100,11 +102,14 @@ class Database:
 def normalised(url: str) -> URL:
     """A SQLAlchemy URL for asyncpg from what operators write: `postgres://…?sslmode=require` and the like.
 
-    Raises ValueError (sqlalchemy.exc.ArgumentError) for what is no URL of PostgreSQL.
+    Raises SettingsError for what is no URL of PostgreSQL; the message does not repeat it, it may hold a password.
     """
-    parsed = make_url(url)
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        raise SettingsError("is not a URL such as postgresql://user@host/name", file="DATABASE_URL") from None
     if parsed.get_backend_name() not in ("postgresql", "postgres"):
-        raise ValueError(f"DATABASE_URL must begin with postgresql://, not {parsed.drivername}://")
+        raise SettingsError(f"must begin with postgresql://, not {parsed.drivername}://", file="DATABASE_URL")
     parsed = parsed.set(drivername="postgresql+asyncpg")
     if "sslmode" in parsed.query:
         # libpq's name; asyncpg calls it ssl.

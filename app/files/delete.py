@@ -11,7 +11,6 @@ from collections.abc import Sequence
 
 import structlog
 from prometheus_client import Counter
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -20,6 +19,7 @@ from app.access.audit import Actor
 from app.access.authenticate import Caller
 from app.access.bodies import answer
 from app.db.claims import backoff_seconds
+from app.db.session import Row
 from app.errors import Missing, NotFound, Overloaded, ProviderError
 from app.files import queries
 from app.gateway import Gateway, caller_of, gateway_of
@@ -67,12 +67,12 @@ async def delete_due(gateway: Gateway) -> int:
     return len(replicas)
 
 
-async def delete_replicas(gateway: Gateway, replicas: Sequence[RowMapping]) -> None:
+async def delete_replicas(gateway: Gateway, replicas: Sequence[Row]) -> None:
     """Delete claimed replicas at their providers, all at once, and forget those that are gone."""
     await asyncio.gather(*(_delete_replica(gateway, replica) for replica in replicas))
 
 
-async def _delete_replica(gateway: Gateway, replica: RowMapping) -> None:
+async def _delete_replica(gateway: Gateway, replica: Row) -> None:
     failure = await _failure(gateway, replica)
     try:
         async with gateway.database.write() as writer:
@@ -86,7 +86,7 @@ async def _delete_replica(gateway: Gateway, replica: RowMapping) -> None:
         log.warning("a delete could not be recorded", replica=replica["id"])
 
 
-async def _failure(gateway: Gateway, replica: RowMapping) -> str | None:
+async def _failure(gateway: Gateway, replica: Row) -> str | None:
     """Why the provider's file is not surely gone; None when it is."""
     if replica["provider_file_id"] is None:
         return None

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
-    RowMapping,
     and_,
     delete,
     exists,
@@ -21,7 +20,7 @@ from sqlalchemy import (
 
 from app.db.claims import claim_due
 from app.db.notify import EVERYTHING
-from app.db.session import Database, Reader, Rows, Writer
+from app.db.session import Database, Reader, Row, Rows, Writer
 from app.db.tables import file_targets, files, replicas
 
 FILES_CHANNEL = "filemux_files"
@@ -64,7 +63,7 @@ async def record_replica(writer: Writer, replica_id: str, values: Mapping[str, A
     await writer.execute(update(replicas).where(replicas.c.id == replica_id).values(**values))
 
 
-async def finish_file(writer: Writer, file_id: str, values: Mapping[str, Any]) -> RowMapping | None:
+async def finish_file(writer: Writer, file_id: str, values: Mapping[str, Any]) -> Row | None:
     """End an upload; None when somebody else has ended it."""
     return await writer.first(
         update(files).where(files.c.id == file_id, files.c.state == "uploading").values(**values).returning(files)
@@ -80,7 +79,7 @@ async def forget_nothing_stored(writer: Writer, file_id: str) -> None:
 # --- read -------------------------------------------------------------------------------------------------------
 
 
-async def find_file(reader: Reader, reach: str | None, file_id: str) -> RowMapping | None:
+async def find_file(reader: Reader, reach: str | None, file_id: str) -> Row | None:
     """A file that exists for a caller."""
     return await reader.first(select(files).where(files.c.id == file_id, _visible(reach)))
 
@@ -207,6 +206,74 @@ async def expire_files(writer: Writer, limit: int) -> int:
         await discard_replicas(writer, row["id"])
         await forget_file(writer, row["id"])
     return len(rows)
+
+
+# --- repair -----------------------------------------------------------------------------------------------------
+
+
+async def claim_pending(writer: Writer, lease_seconds: float, limit: int) -> Rows:
+    """Claim replicas whose upload nobody has ended."""
+    return await claim_due(writer, replicas, replicas.c.state == "pending", lease_seconds=lease_seconds, limit=limit)
+
+
+async def fail_crashed_upload(writer: Writer, file_id: str) -> Row:
+    """The file of such a replica; if it is still uploading, its gateway is gone and it has failed. What other
+    accounts have stored of it is to be deleted."""
+    if await finish_file(writer, file_id, {"state": "failed"}) is not None:
+        await discard_replicas(writer, file_id)
+    file = await writer.first(select(files).where(files.c.id == file_id))
+    assert file is not None, "a file's row outlives its replicas'"
+    return file
+
+
+async def has_pending_twin(reader: Reader, replica: Row, file: Row) -> bool:
+    """Whether another unfinished upload of the same name and size goes to the same account."""
+    twin = (
+        select(replicas.c.id)
+        .join(files, files.c.id == replicas.c.file_id)
+        .where(
+            replicas.c.account == replica["account"],
+            replicas.c.state == "pending",
+            replicas.c.id != replica["id"],
+            files.c.filename == file["filename"],
+            or_(files.c.bytes.is_(None), files.c.bytes == file["bytes"]),
+        )
+    )
+    return await reader.first(twin.limit(1)) is not None
+
+
+async def known_provider_files(reader: Reader, account: str, provider_file_ids: Sequence[str]) -> set[str]:
+    """Which of an account's files have a row."""
+    column = replicas.c.provider_file_id
+    rows = await reader.all(select(column).where(replicas.c.account == account, column.in_(list(provider_file_ids))))
+    return {row["provider_file_id"] for row in rows}
+
+
+async def adopt_for_deletion(writer: Writer, replica_id: str, provider_file_id: str) -> None:
+    """A lost upload was found: delete it."""
+    values = {"provider_file_id": provider_file_id, "state": "deleting", "due_at": func.now(), "attempts": 0}
+    await record_replica(writer, replica_id, values)
+
+
+async def record_suspects(writer: Writer, replica_id: str, suspects: Sequence[Mapping[str, Any]]) -> None:
+    """A lost upload may be one of these; an operator has to decide."""
+    reason = "the provider holds files that may be this upload; see orphan_suspects"
+    values = {"state": "failed", "due_at": None, "suspects": list(suspects), "last_error": reason}
+    await record_replica(writer, replica_id, values)
+
+
+async def settle_as_failed(writer: Writer, replica_id: str, file_id: str) -> None:
+    """A lost upload made no file at its provider."""
+    reason = "the upload's answer was lost, and the provider has no such file"
+    await record_replica(writer, replica_id, {"state": "failed", "due_at": None, "last_error": reason})
+    await forget_failed_replica(writer, replica_id, file_id)
+
+
+async def forget_failed_replica(writer: Writer, replica_id: str, file_id: str) -> None:
+    """Remove the row if its file has failed as a whole; a ready file keeps it, to show what it lacks."""
+    failed = select(files.c.id).where(files.c.id == file_id, files.c.state != "ready")
+    await writer.execute(delete(replicas).where(replicas.c.id == replica_id, replicas.c.file_id.in_(failed)))
+    await forget_file(writer, file_id)
 
 
 # --- counting ---------------------------------------------------------------------------------------------------

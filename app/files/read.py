@@ -9,7 +9,6 @@ from urllib.parse import quote
 
 import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from sqlalchemy import RowMapping
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -17,6 +16,7 @@ from app import ids
 from app.access.authenticate import Caller
 from app.access.bodies import answer, bad_field
 from app.access.teams import existing_team
+from app.db.session import Row
 from app.deployments import Account
 from app.errors import BadRequest, Forbidden, NotFound, ProviderError
 from app.files import queries
@@ -91,7 +91,7 @@ async def content_endpoint(request: Request) -> Response:
     return StreamingResponse(_closing(content.chunks, stack), headers=headers, media_type=row["mime_type"])
 
 
-async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> RowMapping:
+async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:
     """A file that exists for the caller. Raises NotFound, the same for another team's and for none."""
     row = None
     if ids.is_file_id(file_id):
@@ -102,7 +102,7 @@ async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> RowMa
     return row
 
 
-def shown(row: RowMapping, targets: list[dict[str, Any]] | None = None) -> dict[str, Any]:
+def shown(row: Row, targets: list[dict[str, Any]] | None = None) -> dict[str, Any]:
     """A file as OpenAI's File object, with filemux's facts beside it."""
     facts: dict[str, Any] = {"mime_type": row["mime_type"], "sha256": row["sha256"]}
     if targets is not None:
@@ -121,7 +121,7 @@ def shown(row: RowMapping, targets: list[dict[str, Any]] | None = None) -> dict[
     }
 
 
-def _target(replica: RowMapping) -> dict[str, Any]:
+def _target(replica: Row) -> dict[str, Any]:
     return {
         "model_names": sorted(replica["model_names"] or ()),
         "provider": replica["provider"],
@@ -153,7 +153,7 @@ async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> st
         return str((await existing_team(reader, team))["id"])
 
 
-async def _open_content(gateway: Gateway, row: RowMapping, stack: AsyncExitStack) -> FileContent:
+async def _open_content(gateway: Gateway, row: Row, stack: AsyncExitStack) -> FileContent:
     async with gateway.database.read() as reader:
         replicas = await queries.file_replicas(reader, [row["id"]])
     failures: list[ProviderError] = []
@@ -175,7 +175,7 @@ async def _open_content(gateway: Gateway, row: RowMapping, stack: AsyncExitStack
     )
 
 
-def _readable(gateway: Gateway, replicas: Sequence[RowMapping], purpose: str) -> list[tuple[RowMapping, Account]]:
+def _readable(gateway: Gateway, replicas: Sequence[Row], purpose: str) -> list[tuple[Row, Account]]:
     found = []
     for replica in replicas:
         account = gateway.deployments.accounts.get(replica["account"])

@@ -14,13 +14,13 @@ from typing import Any
 
 import puremagic
 from prometheus_client import Counter
-from sqlalchemy import RowMapping
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app import ids
 from app.access.authenticate import Caller
 from app.access.bodies import answer
+from app.db.session import Row
 from app.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from app.files import queries
 from app.files.fanout import Fanout, FileFacts, Outcome, Sink
@@ -73,7 +73,7 @@ class _Reception:
         self._part: FileStart | None = None
         self._upload: Upload | None = None
 
-    async def received(self) -> tuple[RowMapping, list[Outcome]]:
+    async def received(self) -> tuple[Row, list[Outcome]]:
         """The file's row and each account's outcome, once all is stored and recorded."""
         # Whatever is wrong with the query or the headers is known before the first byte.
         self._wanted()
@@ -189,6 +189,8 @@ class Upload:
             "filename": part.filename,
             "purpose": wanted.purpose,
             "mime_type": part.mime_type,
+            # Almost always true; the upload's end sets what was counted.
+            "bytes": spool.size_bytes if spool.finished else part.size_bytes,
             "upload_policy": gateway.options.upload_policy,
             "created_at": now,
             "expires_at": _expires_at(now, wanted),
@@ -204,7 +206,7 @@ class Upload:
             await queries.insert_intent(writer, file, rows, targets)
         return cls(gateway, file_id, spool, Fanout(spool, facts, sinks, part.size_bytes))
 
-    async def finish(self) -> tuple[RowMapping, list[Outcome]]:
+    async def finish(self) -> tuple[Row, list[Outcome]]:
         """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met."""
         policy = self._gateway.options.upload_policy
         outcomes = await self._fanout.settled(stop_at_first_failure=policy == "all")
@@ -230,7 +232,7 @@ class Upload:
             await queries.finish_file(writer, self._file_id, {"state": "failed"})
             await queries.forget_nothing_stored(writer, self._file_id)
 
-    async def _record(self, outcomes: list[Outcome]) -> RowMapping:
+    async def _record(self, outcomes: list[Outcome]) -> Row:
         now = datetime.now(UTC)
         values = {"state": "ready", "ready_at": now, "bytes": self._spool.size_bytes, "sha256": self._spool.sha256}
         async with self._gateway.database.write() as writer:

@@ -62,6 +62,9 @@ CHAT_FILES = {
     "*": "unsupported",
 }
 
+VENDOR_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+NO_LIMIT = 2**63
+
 CAPABILITIES = Capabilities(
     purposes=PURPOSES,
     max_file_bytes=512 * 1024 * 1024,
@@ -125,6 +128,9 @@ class OpenAI:
     def _connect(self, base: str, headers: dict[str, str], http: Http, query: Mapping[str, str] | None = None) -> None:
         self._base, self._headers, self._http, self._query = base, headers, http, dict(query or {})
         self._chat_headers = {**headers, "content-type": "application/json"}
+        if not str(URL(base).host).endswith(VENDOR_HOSTS):
+            # Whoever speaks this API at another host has limits of its own, and tells them with a 413.
+            self.capabilities = replace(self.capabilities, max_file_bytes=NO_LIMIT)
         self._chat_urls: dict[str, URL] = {}
 
     def _url(self, path: str, params: Mapping[str, str] | None = None) -> URL:
