@@ -18,7 +18,8 @@ from app.providers.http import Http
 from app.providers.protocol import Provider
 from app.providers.registry import REGISTRY, ProviderKind
 from app.providers.wrappers import Observed, Retrying
-from app.settings import Entry, Settings, SettingsError, explain, resolve
+from app.settings import Entry, Settings, explain
+from app.yaml_file import SettingsError, resolve
 
 # Parameters of an entry that belong to the deployment and not to the account.
 DEPLOYMENT_PARAMS = frozenset({"account", "timeout"})

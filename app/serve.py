@@ -22,7 +22,8 @@ from app import deployments, logs, settings
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, default_data_dir
 from app.processes import ended, start_child
-from app.settings import Environment, Settings, SettingsError
+from app.settings import Environment, Settings
+from app.yaml_file import SettingsError
 
 SANDBOX_PORT = 4010
 DRAIN_SECONDS = 30

@@ -17,19 +17,10 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from app.yaml_file import KeyPath, Place, YamlFile, resolve, shown
+
 PARAMS_SPELLINGS = ("params", "litellm_params", "dheera_ai_params")
-ENVIRONMENT_MARK = "os.environ/"
 DEFAULT_PROVIDER = "openai"
-
-KeyPath = tuple[str | int, ...]
-
-
-class SettingsError(Exception):
-    """A wrong setting: `FILE, line N: where: why`."""
-
-    def __init__(self, reason: str, *, file: Path | str = "environment", line: int | None = None) -> None:
-        self.file, self.line, self.reason = str(file), line, reason
-        super().__init__(f"{file}, line {line}: {reason}" if line is not None else f"{file}: {reason}")
 
 
 class Environment(BaseSettings):
@@ -65,18 +56,6 @@ class Options(BaseModel):
     upload_policy: Literal["all", "any"] = "all"
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     default_target_model_names: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A spot in the configuration file."""
-
-    file: str
-    line: int | None
-
-    def error(self, reason: str) -> SettingsError:
-        """A `SettingsError` that points here."""
-        return SettingsError(reason, file=self.file, line=self.line)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,17 +100,17 @@ def load(config: Path | None, environment: Environment, default_data_dir: Path) 
 
     Raises `SettingsError` at the first thing that is wrong.
     """
-    document = _Document.read(config) if config else _Document.empty()
+    document = YamlFile.read(config) if config else YamlFile.empty()
     return from_document(document, environment, default_data_dir)
 
 
 def from_mapping(content: Mapping[str, Any], environment: Environment, default_data_dir: Path) -> Settings:
     """The same for a configuration that is made in the process, as the sandbox's is."""
     text = yaml.safe_dump(dict(content), sort_keys=False)
-    return from_document(_Document.parse(text, "sandbox configuration"), environment, default_data_dir)
+    return from_document(YamlFile.parse(text, "sandbox configuration"), environment, default_data_dir)
 
 
-def from_document(document: _Document, environment: Environment, default_data_dir: Path) -> Settings:
+def from_document(document: YamlFile, environment: Environment, default_data_dir: Path) -> Settings:
     """Read the sections of a parsed document."""
     ignored: list[str] = []
     general = document.section("general_settings")
@@ -153,17 +132,6 @@ def from_document(document: _Document, environment: Environment, default_data_di
     )
 
 
-def resolve(value: Any, place: Place) -> Any:
-    """`os.environ/NAME` → the variable's value; anything else as it is. An unset variable is a `SettingsError`."""
-    if not (isinstance(value, str) and value.startswith(ENVIRONMENT_MARK)):
-        return value
-    name = value.removeprefix(ENVIRONMENT_MARK)
-    found = os.environ.get(name)
-    if not found:
-        raise place.error(f"the environment variable {name} is not set")
-    return found
-
-
 def kept_secret(path: Path) -> tuple[str, bool]:
     """A secret that is made once and kept in a file of mode 0600; returns it and whether it is new."""
     try:
@@ -181,7 +149,7 @@ def _secret(text: str | None) -> SecretStr | None:
     return SecretStr(text) if text else None
 
 
-def _model_entries(document: _Document, ignored: list[str]) -> Iterator[Entry]:
+def _model_entries(document: YamlFile, ignored: list[str]) -> Iterator[Entry]:
     for index, item in enumerate(document.items("model_list")):
         path: KeyPath = ("model_list", index)
         name = item.get("model_name")
@@ -197,17 +165,17 @@ def _model_entries(document: _Document, ignored: list[str]) -> Iterator[Entry]:
         yield _entry(document, (*path, spelling), dict(item[spelling]), model_name=name)
 
 
-def _params_spelling(document: _Document, path: KeyPath, item: Mapping[str, Any]) -> str:
+def _params_spelling(document: YamlFile, path: KeyPath, item: Mapping[str, Any]) -> str:
     found = [spelling for spelling in PARAMS_SPELLINGS if spelling in item]
     if len(found) != 1:
         spellings = ", ".join(PARAMS_SPELLINGS)
-        raise document.place(path).error(f"{_shown(path)} needs exactly one of {spellings}; it has {len(found)}")
+        raise document.place(path).error(f"{shown(path)} needs exactly one of {spellings}; it has {len(found)}")
     if not isinstance(item[found[0]], Mapping):
-        raise document.place((*path, found[0])).error(f"{_shown((*path, found[0]))} must be a mapping")
+        raise document.place((*path, found[0])).error(f"{shown((*path, found[0]))} must be a mapping")
     return found[0]
 
 
-def _file_entries(document: _Document) -> Iterator[Entry]:
+def _file_entries(document: YamlFile) -> Iterator[Entry]:
     for index, item in enumerate(document.items("files_settings")):
         path: KeyPath = ("files_settings", index)
         if not isinstance(item.get("custom_llm_provider"), str):
@@ -215,12 +183,12 @@ def _file_entries(document: _Document) -> Iterator[Entry]:
         yield _entry(document, path, dict(item), model_name=None)
 
 
-def _entry(document: _Document, path: KeyPath, params: dict[str, Any], model_name: str | None) -> Entry:
+def _entry(document: YamlFile, path: KeyPath, params: dict[str, Any], model_name: str | None) -> Entry:
     place = document.place(path)
     model = params.pop("model", "") or ""
     provider = params.pop("custom_llm_provider", None)
     if model_name is not None and not (isinstance(model, str) and model):
-        raise place.error(f"{_shown(path)} needs a model, such as openai/gpt-4o-mini")
+        raise place.error(f"{shown(path)} needs a model, such as openai/gpt-4o-mini")
     if provider is None:
         provider, _, rest = model.partition("/")
         provider, model = (provider, rest) if rest else (DEFAULT_PROVIDER, model)
@@ -230,7 +198,7 @@ def _entry(document: _Document, path: KeyPath, params: dict[str, Any], model_nam
     return Entry(provider, model, params, path[-1] == "params", place, places, model_name)
 
 
-def _options(document: _Document) -> Options:
+def _options(document: YamlFile) -> Options:
     section = document.section("filemux")
     resolved = {key: resolve(value, document.place(("filemux", key))) for key, value in section.items()}
     try:
@@ -238,7 +206,7 @@ def _options(document: _Document) -> Options:
     except ValidationError as invalid:
         first = invalid.errors()[0]
         path: KeyPath = ("filemux", *first["loc"])
-        raise document.place(path).error(f"{_shown(path)}: {explain(first)}") from None
+        raise document.place(path).error(f"{shown(path)}: {explain(first)}") from None
 
 
 def explain(problem: Mapping[str, Any]) -> str:
@@ -248,94 +216,3 @@ def explain(problem: Mapping[str, Any]) -> str:
     if problem["type"] == "missing":
         return "this key is required"
     return str(problem["msg"])
-
-
-def _shown(path: KeyPath) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}"
-    return text.removeprefix(".")
-
-
-@dataclass(frozen=True, slots=True)
-class _Document:
-    """A YAML mapping that knows the line of each of its parts."""
-
-    content: Mapping[str, Any]
-    file: str
-    lines: Mapping[KeyPath, int]
-
-    @classmethod
-    def empty(cls) -> _Document:
-        return cls({}, "no configuration file", {})
-
-    @classmethod
-    def read(cls, path: Path) -> _Document:
-        try:
-            text = path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as failure:
-            raise SettingsError(f"cannot be read: {failure}", file=path) from None
-        return cls.parse(text, str(path))
-
-    @classmethod
-    def parse(cls, text: str, file: str) -> _Document:
-        try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            content = yaml.safe_load(text)
-        except yaml.MarkedYAMLError as failure:
-            line = failure.problem_mark.line + 1 if failure.problem_mark else None
-            raise SettingsError(f"not valid YAML: {failure.problem}", file=file, line=line) from None
-        if content is None:
-            return cls({}, file, {})
-        if not isinstance(content, dict) or node is None:
-            raise SettingsError("must be a mapping with keys such as model_list", file=file, line=1)
-        lines: dict[KeyPath, int] = {}
-        _collect_lines(node, (), lines, file)
-        return cls(content, file, lines)
-
-    def place(self, path: KeyPath) -> Place:
-        """The line of the deepest part of `path` that the file has."""
-        while path and path not in self.lines:
-            path = path[:-1]
-        return Place(self.file, self.lines.get(path))
-
-    def section(self, key: str) -> Mapping[str, Any]:
-        value = self.content.get(key)
-        if value is None:
-            return {}
-        if not isinstance(value, dict):
-            raise self.place((key,)).error(f"{key} must be a mapping")
-        return value
-
-    def text(self, section: str, key: str) -> str | None:
-        value = self.section(section).get(key)
-        place = self.place((section, key))
-        if value is not None and not isinstance(value, str):
-            raise place.error(f"{section}.{key} must be a string")
-        found = resolve(value, place)
-        return found if found is None else str(found)
-
-    def items(self, key: str) -> list[Mapping[str, Any]]:
-        value = self.content.get(key) or []
-        if not isinstance(value, list):
-            raise self.place((key,)).error(f"{key} must be a list")
-        for index, item in enumerate(value):
-            if not isinstance(item, dict):
-                raise self.place((key, index)).error(f"{key}[{index}] must be a mapping")
-        return value
-
-
-def _collect_lines(node: yaml.Node, path: KeyPath, lines: dict[KeyPath, int], file: str) -> None:
-    lines.setdefault(path, node.start_mark.line + 1)
-    if isinstance(node, yaml.MappingNode):
-        seen: set[str] = set()
-        for key, value in node.value:
-            if key.value in seen:
-                reason = f"{_shown((*path, key.value))} is given twice"
-                raise SettingsError(reason, file=file, line=key.start_mark.line + 1)
-            seen.add(key.value)
-            lines[(*path, key.value)] = key.start_mark.line + 1
-            _collect_lines(value, (*path, key.value), lines, file)
-    elif isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            _collect_lines(item, (*path, index), lines, file)

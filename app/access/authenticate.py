@@ -11,7 +11,7 @@ from typing import Literal
 
 from app.access import queries
 from app.db.notify import NotifiedCache
-from app.db.session import Database
+from app.db.session import Database, Row
 from app.errors import Forbidden, Unauthenticated
 
 Role = Literal["viewer", "member", "admin"]
@@ -93,16 +93,20 @@ class Keys:
 
     async def _load_master(self) -> Caller | None:
         async with self._database.read() as reader:
-            team = await queries.default_team(reader)
-        return Caller(
-            key_id=None,
-            team_id=team["id"],
-            team_name=team["name"],
-            role="admin",
-            models=None,
-            permissions=PERMISSIONS,
-            default_targets=tuple(team["default_target_model_names"]),
-        )
+            return keyless_admin(await queries.default_team(reader))
+
+
+def keyless_admin(team: Row) -> Caller:
+    """An admin of a team without a key of its own: the master key, or somebody at the command line."""
+    return Caller(
+        key_id=None,
+        team_id=team["id"],
+        team_name=team["name"],
+        role="admin",
+        models=None,
+        permissions=PERMISSIONS,
+        default_targets=tuple(team["default_target_model_names"]),
+    )
 
 
 def secret_sha256(secret: bytes) -> bytes:

@@ -15,7 +15,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import Overloaded
-from app.settings import SettingsError
+from app.yaml_file import SettingsError
 
 POOL_CONNECTIONS = 10
 POOL_WAIT_SECONDS = 5.0

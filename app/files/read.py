@@ -44,7 +44,7 @@ async def endpoint(request: Request) -> Response:
     row = await existing_file(gateway, caller, request.path_params["file_id"])
     async with gateway.database.read() as reader:
         replicas = await queries.file_replicas(reader, [row["id"]])
-    return answer(shown(row, [_target(replica) for replica in replicas]))
+    return answer(shown(row, [target(replica) for replica in replicas]))
 
 
 async def list_endpoint(request: Request) -> Response:
@@ -121,7 +121,8 @@ def shown(row: Row, targets: list[dict[str, Any]] | None = None) -> dict[str, An
     }
 
 
-def _target(replica: Row) -> dict[str, Any]:
+def target(replica: Row) -> dict[str, Any]:
+    """A replica as a file's `filemux.targets` shows it."""
     return {
         "model_names": sorted(replica["model_names"] or ()),
         "provider": replica["provider"],

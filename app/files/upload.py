@@ -53,6 +53,23 @@ async def endpoint(request: Request) -> Response:
     return answer(shown(file, [_target(outcome) for outcome in outcomes]))
 
 
+async def upload_file(
+    gateway: Gateway, caller: Caller, part: FileStart, chunks: AsyncIterator[bytes], wanted: Wanted
+) -> tuple[Row, list[Outcome]]:
+    """The same for a file that is at hand, as at the command line."""
+    accounts = target_accounts(wanted, caller, gateway.deployments, gateway.options.default_target_model_names)
+    async with Spool(gateway.spool_dir) as spool:
+        upload = await Upload.begin(gateway, caller, spool, part, wanted, accounts)
+        try:
+            async for chunk in chunks:
+                await spool.write(chunk)
+            await spool.finish()
+            return await upload.finish()
+        except BaseException:
+            await asyncio.shield(upload.give_up())
+            raise
+
+
 def _target(outcome: Outcome) -> dict[str, Any]:
     state = replica_values(outcome)["state"]
     return {

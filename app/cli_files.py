@@ -1,0 +1,128 @@
+"""`filemux files`: a team's files, by the functions that HTTP uses."""
+
+from __future__ import annotations
+
+import asyncio
+import mimetypes
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import click
+from rich.console import Console
+from rich.progress import wrap_file
+
+from app.access.authenticate import Caller, keyless_admin
+from app.access.teams import existing_team
+from app.cli_database import config_option, database_url_of, json_option, settings_of
+from app.files import delete, queries, read, upload
+from app.files.multipart import FileStart
+from app.files.targets import wanted_from
+from app.gateway import Gateway
+from app.main import running
+from app.printing import show_objects
+from app.serve import with_secrets
+
+Result = TypeVar("Result")
+
+READ_BYTES = 1024 * 1024
+
+_team = click.option("--team", default="default", show_default=True)
+
+
+@click.group()
+def files() -> None:
+    """Files: what a team has uploaded."""
+
+
+@files.command("list")
+@_team
+@click.option("--purpose")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
+@config_option
+@json_option
+def list_files(team: str, purpose: str | None, limit: int, config: Path | None, as_json: bool) -> None:
+    """List the newest files."""
+
+    async def page(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+        async with gateway.database.read() as reader:
+            rows = await queries.list_files(
+                reader, caller.team_id, after=None, limit=limit, descending=True, purpose=purpose
+            )
+        return [_flat(read.shown(row)) for row in rows]
+
+    show_objects(_with_gateway(config, team, page), as_json)
+
+
+@files.command("show")
+@click.argument("file_id")
+@config_option
+@json_option
+def show_file(file_id: str, config: Path | None, as_json: bool) -> None:
+    """Show a file's replicas, of whichever team it is."""
+
+    async def replicas(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+        row = await read.existing_file(gateway, caller, file_id)
+        async with gateway.database.read() as reader:
+            return [read.target(replica) for replica in await queries.file_replicas(reader, [row["id"]])]
+
+    show_objects(_with_gateway(config, "default", replicas), as_json)
+
+
+@files.command("upload")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--target", "targets", multiple=True, help="A model name; repeatable; default: the configured ones.")
+@click.option("--purpose", default="user_data", show_default=True)
+@_team
+@config_option
+@json_option
+def upload_file(
+    file: Path, targets: tuple[str, ...], purpose: str, team: str, config: Path | None, as_json: bool
+) -> None:
+    """Upload a file to every target."""
+    fields = [("purpose", purpose), *(("target_model_names", name) for name in targets)]
+    size = file.stat().st_size
+
+    async def uploaded(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+        part = FileStart(file.name, mimetypes.guess_type(file.name)[0] or upload.UNTYPED, size)
+        with file.open("rb") as plain, wrap_file(plain, size, description="", console=Console(stderr=True)) as source:
+            wanted = wanted_from(fields, (), {})
+            row, _ = await upload.upload_file(gateway, caller, part, _chunks(source), wanted)
+        return [_flat(read.shown(row))]
+
+    show_objects(_with_gateway(config, team, uploaded), as_json)
+
+
+@files.command("delete")
+@click.argument("file_id")
+@config_option
+def delete_file(file_id: str, config: Path | None) -> None:
+    """Delete a file everywhere, of whichever team it is; a running gateway retries what a provider did not confirm."""
+    _with_gateway(config, "default", lambda gateway, caller: delete.delete_file(gateway, caller, file_id))
+    click.echo(f"{file_id} is deleted")
+
+
+async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
+    while chunk := await asyncio.to_thread(source.read, READ_BYTES):
+        yield chunk
+
+
+def _flat(shown: dict[str, Any]) -> dict[str, Any]:
+    facts = shown.pop("filemux")
+    del shown["status"], shown["status_details"]
+    return {**shown, **facts}
+
+
+def _with_gateway(config: Path | None, team: str, work: Callable[[Gateway, Caller], Awaitable[Result]]) -> Result:
+    """Run `work` in a gateway of this process, as an admin of the team."""
+
+    async def run(url: str) -> Result:
+        async with running(replace(found, database_url=url)) as (gateway, _):
+            async with gateway.database.read() as reader:
+                caller = keyless_admin(await existing_team(reader, team))
+            return await work(gateway, caller)
+
+    found = with_secrets(settings_of(config))
+    with database_url_of(found) as url:
+        return asyncio.run(run(url))

@@ -1,0 +1,30 @@
+"""What commands print: tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+
+def show_objects(objects: Sequence[dict[str, Any]], as_json: bool) -> None:
+    """Print objects of one shape."""
+    columns = [name for name in (objects[0] if objects else {}) if name != "object"]
+    show(columns, [[one[name] for name in columns] for one in objects], as_json)
+
+
+def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
+    """Print rows."""
+    if as_json:
+        click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2))
+        return
+    table = Table(*columns)
+    for row in rows:
+        table.add_row(*("" if cell is None else str(cell) for cell in row))
+    console = Console()
+    # A pipe has no width: whoever reads it wants whole cells.
+    console.print(table, soft_wrap=not console.is_terminal, crop=console.is_terminal)
