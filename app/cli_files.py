@@ -123,6 +123,6 @@ def _with_gateway(config: Path | None, team: str, work: Callable[[Gateway, Calle
                 caller = keyless_admin(await existing_team(reader, team))
             return await work(gateway, caller)
 
-    found = with_secrets(settings_of(config))
+    found = with_secrets(settings_of(config), tell=lambda line: click.echo(line, err=True))
     with database_url_of(found) as url:
         return asyncio.run(run(url))

@@ -8,7 +8,10 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+
+# A pipe has no width: whoever reads it wants whole cells.
+PIPE_COLUMNS = 10_000
 
 
 def show_objects(objects: Sequence[dict[str, Any]], as_json: bool) -> None:
@@ -22,9 +25,14 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -
     if as_json:
         click.echo(json.dumps([dict(zip(columns, row, strict=True)) for row in rows], default=str, indent=2))
         return
-    table = Table(*columns)
+    table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
-        table.add_row(*("" if cell is None else str(cell) for cell in row))
+        table.add_row(*map(_cell, row))
     console = Console()
-    # A pipe has no width: whoever reads it wants whole cells.
-    console.print(table, soft_wrap=not console.is_terminal, crop=console.is_terminal)
+    console.print(table, width=None if console.is_terminal else PIPE_COLUMNS)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -39,6 +39,6 @@ def bad_field(invalid: ValidationError) -> BadRequest:
     return BadRequest(f"{field or 'the body'}: {explain(first)}", param=field or None)
 
 
-def answer(content: dict[str, Any], status: int = 200) -> Response:
+def answer(content: dict[str, Any]) -> Response:
     """A JSON answer."""
-    return Response(orjson.dumps(content), status, media_type="application/json")
+    return Response(orjson.dumps(content), media_type="application/json")

@@ -41,7 +41,7 @@ async def create_endpoint(request: Request) -> Response:
     body = await parsed(request, KeyCreate)
     check_targets(gateway, body.models or [])
     row, secret = await create_key(gateway.database, actor, body)
-    return answer({**shown(row), "key": secret}, status=201)
+    return answer({**shown(row), "key": secret})
 
 
 async def list_endpoint(request: Request) -> Response:

@@ -43,7 +43,7 @@ async def create_endpoint(request: Request) -> Response:
     body = await parsed(request, TeamCreate)
     check_targets(gateway, body.default_target_model_names)
     row = await create_team(gateway.database, actor, body.name, body.default_target_model_names)
-    return answer(shown(row), status=201)
+    return answer(shown(row))
 
 
 async def list_endpoint(request: Request) -> Response:

@@ -25,8 +25,8 @@ log = structlog.get_logger("filemux.files")
 LEASE_SECONDS = 120.0
 CLAIMED_AT_ONCE = 10
 PAGE = 100
-# How far a provider's clock may be from ours.
-CLOCK_SKEW = timedelta(seconds=120)
+# How far a provider's clock, which counts whole seconds, may be from ours.
+CLOCK_SKEW = timedelta(seconds=10)
 # A provider may still be storing what it was sent when it is first asked.
 LOOKS = 3
 
