@@ -14,7 +14,7 @@ from app.access import teams as access_teams
 from app.access.audit import COMMAND_LINE, Actor
 from app.cli_database import config_option, json_option, settings_of, with_database
 from app.db.session import Database
-from app.files import queries as file_queries
+from app.files.replicas import queries as replica_queries
 from app.printing import show_objects
 
 _ACTOR = Actor(COMMAND_LINE)
@@ -137,7 +137,7 @@ def list_accounts(config: Path | None, as_json: bool) -> None:
     """List the accounts that the configuration or the rows name, with their replicas."""
     found = settings_of(config)
     configured = deployments.account_names(found)
-    rows = with_database(config, file_queries.replicas_by_account)
+    rows = with_database(config, replica_queries.replicas_by_account)
     named = {row["account"]: row["replicas"] for row in rows}
     table = [
         {"account": name, "provider": configured.get(name), "replicas": named.get(name, 0)}
@@ -152,5 +152,5 @@ def list_accounts(config: Path | None, as_json: bool) -> None:
 @config_option
 def rename_account(old: str, new: str, config: Path | None) -> None:
     """Move the rows of an account whose name in the configuration has changed."""
-    moved = with_database(config, lambda database: file_queries.rename_account(database, old, new))
+    moved = with_database(config, lambda database: replica_queries.rename_account(database, old, new))
     click.echo(f"{moved} replicas moved from {old} to {new}")

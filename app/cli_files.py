@@ -18,6 +18,7 @@ from app.access.teams import existing_team
 from app.cli_database import config_option, database_url_of, json_option, settings_of
 from app.files import delete, queries, read, upload
 from app.files.multipart import FileStart
+from app.files.replicas import queries as replica_queries
 from app.files.targets import wanted_from
 from app.gateway import Gateway
 from app.main import running
@@ -65,7 +66,7 @@ def show_file(file_id: str, config: Path | None, as_json: bool) -> None:
     async def replicas(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
         row = await read.existing_file(gateway, caller, file_id)
         async with gateway.database.read() as reader:
-            return [read.target(replica) for replica in await queries.file_replicas(reader, [row["id"]])]
+            return [read.target(replica) for replica in await replica_queries.file_replicas(reader, [row["id"]])]
 
     show_objects(_with_gateway(config, "default", replicas), as_json)
 

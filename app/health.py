@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse, Response
 from app.db import migrations
 from app.db.session import Row
 from app.errors import Overloaded
-from app.files import queries
+from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway, gateway_of
 
 # Counting all replicas reads the whole table; a scrape more often than this gets the last count again.
@@ -35,9 +35,12 @@ async def ready_endpoint(request: Request) -> Response:
 
 
 async def check_database(gateway: Gateway) -> None:
-    """Raise Overloaded unless the database is reachable and at this code's revision."""
+    """Raise Overloaded unless the database is reachable and at this code's revision or a newer one.
+
+    Migrations first expand, so the replicas of a rolling upgrade go on serving while the new ones come.
+    """
     found = await migrations.current(gateway.database)
-    if found != migrations.head():
+    if found is None or found in migrations.older():
         reason = f"the database is at revision {found}, this version needs {migrations.head()}: run `filemux migrate`"
         raise Overloaded(reason, retry_after_seconds=5)
 
@@ -54,7 +57,7 @@ class Metrics:
         if time.monotonic() - self._counted_at > COUNT_SECONDS:
             try:
                 async with gateway_of(request).database.read() as reader:
-                    self._rows = await queries.replica_counts(reader)
+                    self._rows = await replica_queries.replica_counts(reader)
                 self._counted_at = time.monotonic()
             except Overloaded:
                 self._rows = ()

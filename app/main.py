@@ -18,6 +18,7 @@ from app.edge import Edge
 from app.files.delete import delete_due
 from app.files.expire import expire_due
 from app.files.mappings import Mappings
+from app.files.processing import processing_due
 from app.files.repair import repair_due
 from app.gateway import Gateway
 from app.providers.http import open_http
@@ -25,7 +26,7 @@ from app.settings import Settings
 
 log = structlog.get_logger("filemux")
 
-DUES = (delete_due, expire_due, repair_due)
+DUES = (delete_due, expire_due, processing_due, repair_due)
 
 
 def create_app(settings: Settings) -> Edge:

@@ -20,9 +20,9 @@ from app import ids
 from app.access.authenticate import Caller
 from app.deployments import Deployment
 from app.errors import BadRequest, Forbidden, Missing, NotFound, ProviderError, TooLarge, Unauthorized, Unavailable
-from app.files import queries
 from app.files.mappings import FileMapping, Mappings
 from app.files.references import Found, Reference, find, position, rewrite
+from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway
 from app.hangup import EndedByHangUp
 from app.providers.protocol import ChatRequest, ChatStream
@@ -174,7 +174,7 @@ class _Choice:
         accounts = [one.account.name for one in self._gateway.deployments.of(self._chat.model_name)]
         async with self._gateway.database.read() as reader:
             raw_ids = [reference.file_id for reference in references]
-            foreign = await queries.foreign_provider_files(reader, self._caller.team_id, accounts, raw_ids)
+            foreign = await replica_queries.foreign_provider_files(reader, self._caller.team_id, accounts, raw_ids)
         for reference in references:
             if reference.file_id in foreign:
                 raise self._refused(reference)

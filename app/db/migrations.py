@@ -41,6 +41,13 @@ def check(database_url: str) -> None:
 
 
 @cache
+def older() -> frozenset[str]:
+    """The revisions that this code knows and is ahead of."""
+    scripts = ScriptDirectory.from_config(_config()).walk_revisions()
+    return frozenset(script.revision for script in scripts) - {head()}
+
+
+@cache
 def head() -> str:
     """The newest revision that this code knows."""
     newest = ScriptDirectory.from_config(_config()).get_current_head()

@@ -78,14 +78,21 @@ class Database:
                 "timeout": POOL_WAIT_SECONDS,
             },
         )
-        self._reading: AsyncEngine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._autocommit: AsyncEngine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
         """A connection for reading. Raises Overloaded when the database cannot be reached."""
         with _unreachable_is_overloaded():
-            async with self._reading.connect() as connection:
+            async with self._autocommit.connect() as connection:
                 yield Reader(connection)
+
+    async def run(self, statement: Executable, values: Mapping[str, Any]) -> Rows:
+        """One statement that changes something, a transaction by itself. Raises Overloaded as `write` does."""
+        with _unreachable_is_overloaded():
+            async with self._autocommit.connect() as connection:
+                result = await connection.execute(statement, values)
+                return result.mappings().all() if result.returns_rows else ()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Writer]:

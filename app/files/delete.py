@@ -22,6 +22,7 @@ from app.db.claims import backoff_seconds
 from app.db.session import Row
 from app.errors import Missing, NotFound, Overloaded, ProviderError
 from app.files import queries
+from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway, caller_of, gateway_of
 
 log = structlog.get_logger("filemux.files")
@@ -62,7 +63,7 @@ async def delete_file(gateway: Gateway, caller: Caller, file_id: str) -> None:
 async def delete_due(gateway: Gateway) -> int:
     """The worker's half: try what is due; returns how many replicas were claimed."""
     async with gateway.database.write() as writer:
-        replicas = await queries.claim_deleting(writer, LEASE_SECONDS, CLAIMED_AT_ONCE)
+        replicas = await replica_queries.claim_deleting(writer, LEASE_SECONDS, CLAIMED_AT_ONCE)
     await delete_replicas(gateway, replicas)
     return len(replicas)
 
@@ -77,10 +78,10 @@ async def _delete_replica(gateway: Gateway, replica: Row) -> None:
     try:
         async with gateway.database.write() as writer:
             if failure is None:
-                await queries.forget_replica(writer, replica["id"], replica["file_id"])
+                await replica_queries.forget_replica(writer, replica["id"], replica["file_id"])
             else:
                 wait = backoff_seconds(replica["attempts"])
-                await queries.postpone(writer, replica["id"], wait, failure)
+                await replica_queries.postpone(writer, replica["id"], wait, failure)
     except Overloaded:
         # The row keeps its lease and is due again after it; a repeated delete is harmless.
         log.warning("a delete could not be recorded", replica=replica["id"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.db.notify import NotifiedCache
 from app.db.session import Database
 from app.files import queries
+from app.files.replicas.queries import FILES_CHANNEL
 
 MAX_CACHED = 100_000
 
@@ -27,7 +28,7 @@ class Mappings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self.cache: NotifiedCache[FileMapping] = NotifiedCache(queries.FILES_CHANNEL, MAX_CACHED)
+        self.cache: NotifiedCache[FileMapping] = NotifiedCache(FILES_CHANNEL, MAX_CACHED)
 
     async def find(self, reach: str | None, file_id: str) -> FileMapping | None:
         """A file's mapping if the file exists for a caller with this reach (None: every team's)."""

@@ -20,6 +20,7 @@ from app.db.session import Row
 from app.deployments import Account
 from app.errors import BadRequest, Forbidden, NotFound, ProviderError
 from app.files import queries
+from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway, caller_of, gateway_of
 from app.providers.protocol import PURPOSES, FileContent
 
@@ -43,7 +44,7 @@ async def endpoint(request: Request) -> Response:
     gateway, caller = gateway_of(request), await caller_of(request)
     row = await existing_file(gateway, caller, request.path_params["file_id"])
     async with gateway.database.read() as reader:
-        replicas = await queries.file_replicas(reader, [row["id"]])
+        replicas = await replica_queries.file_replicas(reader, [row["id"]])
     return answer(shown(row, [target(replica) for replica in replicas]))
 
 
@@ -156,7 +157,7 @@ async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> st
 
 async def _open_content(gateway: Gateway, row: Row, stack: AsyncExitStack) -> FileContent:
     async with gateway.database.read() as reader:
-        replicas = await queries.file_replicas(reader, [row["id"]])
+        replicas = await replica_queries.file_replicas(reader, [row["id"]])
     failures: list[ProviderError] = []
     for replica, account in _readable(gateway, replicas, row["purpose"]):
         try:

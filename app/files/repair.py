@@ -17,6 +17,7 @@ from app.db.session import Row
 from app.deployments import Account
 from app.errors import ProviderError
 from app.files import queries
+from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway
 from app.providers.protocol import ProviderFile
 
@@ -34,7 +35,7 @@ LOOKS = 3
 async def repair_due(gateway: Gateway) -> int:
     """The worker's half: look for what is due at its provider; returns how many replicas were claimed."""
     async with gateway.database.write() as writer:
-        replicas = await queries.claim_pending(writer, LEASE_SECONDS, CLAIMED_AT_ONCE)
+        replicas = await replica_queries.claim_pending(writer, LEASE_SECONDS, CLAIMED_AT_ONCE)
     for replica in replicas:
         await _repair(gateway, replica)
     return len(replicas)
@@ -54,17 +55,17 @@ async def _repair(gateway: Gateway, replica: Row) -> None:
         return
     async with gateway.database.write() as writer:
         # The size may be unknown, or a twin upload unaccounted for: then even a single match proves nothing.
-        sure = file["bytes"] is not None and not await queries.has_pending_twin(writer, replica, file)
+        sure = file["bytes"] is not None and not await replica_queries.has_pending_twin(writer, replica, file)
         if found and not (sure and len(found) == 1):
-            await queries.record_suspects(writer, replica["id"], [_suspect(one) for one in found])
+            await replica_queries.record_suspects(writer, replica["id"], [_suspect(one) for one in found])
             log.warning("a provider holds files that may be a lost upload's", account=account.name, files=len(found))
         elif found:
-            await queries.adopt_for_deletion(writer, replica["id"], found[0].id)
+            await replica_queries.adopt_for_deletion(writer, replica["id"], found[0].id)
         elif replica["attempts"] < LOOKS:
             wait = backoff_seconds(replica["attempts"])
-            await queries.postpone(writer, replica["id"], wait, "looking for an upload whose answer was lost")
+            await replica_queries.postpone(writer, replica["id"], wait, "looking for an upload whose answer was lost")
         else:
-            await queries.settle_as_failed(writer, replica["id"], file["id"])
+            await replica_queries.settle_as_failed(writer, replica["id"], file["id"])
 
 
 async def _candidates(gateway: Gateway, account: Account, file: Row, replica: Row) -> list[ProviderFile]:
@@ -80,7 +81,7 @@ async def _candidates(gateway: Gateway, account: Account, file: Row, replica: Ro
         if after is None or oldest < earliest:
             break
     async with gateway.database.read() as reader:
-        known = await queries.known_provider_files(reader, account.name, [one.id for one in alike])
+        known = await replica_queries.known_provider_files(reader, account.name, [one.id for one in alike])
     return [one for one in alike if one.id not in known]
 
 
@@ -99,4 +100,4 @@ def _suspect(one: ProviderFile) -> dict[str, Any]:
 
 async def _postpone(gateway: Gateway, replica: Row, reason: str) -> None:
     async with gateway.database.write() as writer:
-        await queries.postpone(writer, replica["id"], backoff_seconds(replica["attempts"]), reason)
+        await replica_queries.postpone(writer, replica["id"], backoff_seconds(replica["attempts"]), reason)

@@ -27,6 +27,7 @@ from app.files.fanout import Fanout, FileFacts, Outcome, Sink
 from app.files.multipart import Field, FileEnd, FileStart, form_events
 from app.files.outcomes import UploadFailed, replica_values
 from app.files.read import shown
+from app.files.replicas import queries as replica_queries
 from app.files.spool import Spool
 from app.files.targets import BATCH_EXPIRY_SECONDS, Wanted, check_size, target_accounts, wanted_from
 from app.gateway import Gateway, caller_of, gateway_of
@@ -213,14 +214,9 @@ class Upload:
             "expires_at": _expires_at(now, wanted),
         }
         due_at = now + timedelta(seconds=LEASE_SECONDS)
-        rows = [
-            {"id": sink.replica_id, "account": sink.account.name, "provider": sink.account.provider_name}
-            | {"due_at": due_at, "attempts": 1}
-            for sink in sinks
-        ]
+        replicas = [(sink.replica_id, sink.account.name, sink.account.provider_name) for sink in sinks]
         targets = [(name, sink.account.name) for sink in sinks for name in sink.model_names]
-        async with gateway.database.write() as writer:
-            await queries.insert_intent(writer, file, rows, targets)
+        await queries.insert_intent(gateway.database, file, due_at, replicas, targets)
         return cls(gateway, file_id, spool, Fanout(spool, facts, sinks, part.size_bytes))
 
     async def finish(self) -> tuple[Row, list[Outcome]]:
@@ -245,20 +241,23 @@ class Upload:
                 REPLICAS.labels(outcome.sink.account.provider_name, "failed").inc()
         async with self._gateway.database.write() as writer:
             for outcome in outcomes:
-                await queries.record_replica(writer, outcome.sink.replica_id, replica_values(outcome, discard=True))
+                await replica_queries.record_replica(
+                    writer, outcome.sink.replica_id, replica_values(outcome, discard=True)
+                )
             await queries.finish_file(writer, self._file_id, {"state": "failed"})
-            await queries.forget_nothing_stored(writer, self._file_id)
+            await replica_queries.forget_nothing_stored(writer, self._file_id)
 
     async def _record(self, outcomes: list[Outcome]) -> Row:
-        now = datetime.now(UTC)
-        values = {"state": "ready", "ready_at": now, "bytes": self._spool.size_bytes, "sha256": self._spool.sha256}
-        async with self._gateway.database.write() as writer:
-            for outcome in outcomes:
-                await queries.record_replica(writer, outcome.sink.replica_id, replica_values(outcome))
-            row = await queries.finish_file(writer, self._file_id, values)
-            if row is None:
-                # Raising rolls back; giving up then marks what was stored.
-                raise Overloaded("the upload took so long that it was given up", retry_after_seconds=1)
+        row = await queries.record_upload(
+            self._gateway.database,
+            self._file_id,
+            self._spool.size_bytes,
+            self._spool.sha256,
+            {outcome.sink.replica_id: replica_values(outcome) for outcome in outcomes},
+        )
+        if row is None:
+            # Giving up then marks what was stored.
+            raise Overloaded("the upload took so long that it was given up", retry_after_seconds=1)
         return row
 
     async def _renew_lease(self) -> None:
@@ -266,7 +265,7 @@ class Upload:
             await asyncio.sleep(LEASE_SECONDS / 3)
             try:
                 async with self._gateway.database.write() as writer:
-                    await queries.renew_lease(writer, self._file_id, LEASE_SECONDS)
+                    await replica_queries.renew_lease(writer, self._file_id, LEASE_SECONDS)
             except Overloaded:
                 continue
 

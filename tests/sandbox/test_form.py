@@ -96,7 +96,7 @@ async def _raw(sandbox: Sandbox, content_length: int) -> tuple[asyncio.StreamRea
 
 
 async def test_a_file_that_is_too_large_by_its_length_is_refused_at_once(sandbox: Sandbox):
-    reader, writer = await _raw(sandbox, 600 * 1024 * 1024)
+    reader, writer = await _raw(sandbox, 9 * 1024**3)
     assert (await reader.readline()).split()[1] == b"413"
     writer.close()
     await writer.wait_closed()

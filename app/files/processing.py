@@ -1,0 +1,42 @@
+"""Replicas that their provider still works on (Gemini's PROCESSING, Azure's pending): asked again until it is done."""
+
+from __future__ import annotations
+
+from app.db.claims import backoff_seconds
+from app.db.session import Row
+from app.errors import Missing, ProviderError
+from app.files.replicas import queries
+from app.gateway import Gateway
+
+LEASE_SECONDS = 60.0
+CLAIMED_AT_ONCE = 20
+
+
+async def processing_due(gateway: Gateway) -> int:
+    """The worker's half: ask about what is due; returns how many replicas were claimed."""
+    async with gateway.database.write() as writer:
+        replicas = await queries.claim_processing(writer, LEASE_SECONDS, CLAIMED_AT_ONCE)
+    for replica in replicas:
+        await _ask(gateway, replica)
+    return len(replicas)
+
+
+async def _ask(gateway: Gateway, replica: Row) -> None:
+    account = gateway.deployments.accounts.get(replica["account"])
+    reason = f"the account {replica['account']} is not in the configuration"
+    ready, lost = False, False
+    if account is not None:
+        try:
+            ready = (await account.provider.retrieve_file(replica["provider_file_id"])).ready
+            reason = "the provider is still processing the file"
+        except Missing as failure:
+            lost, reason = True, failure.message
+        except ProviderError as failure:
+            reason = failure.message
+    async with gateway.database.write() as writer:
+        if ready:
+            await queries.settle_processing(writer, replica, "stored", None)
+        elif lost:
+            await queries.settle_processing(writer, replica, "failed", reason)
+        else:
+            await queries.postpone(writer, replica["id"], backoff_seconds(replica["attempts"]), reason)

@@ -1,0 +1,135 @@
+"""The documentation names what there is, and nothing that is not there."""
+
+import importlib
+import re
+from operator import attrgetter
+
+import click
+import pytest
+import yaml
+from prometheus_client import REGISTRY as METRICS
+
+import app.main  # noqa: F401  its rooms register their metrics
+from app import deployments, routes, settings
+from app.cli import commands
+from app.providers.registry import REGISTRY
+from tests.readme.markdown import README, ROOT, blocks, tables
+from tests.test_architecture import LAYERS
+
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+ARCHITECTURE = ROOT / "docs" / "architecture.md"
+PROVIDERS = ROOT / "docs" / "providers.md"
+
+
+def readme_names(name):
+    return f"`{name}`" in README.read_text()
+
+
+def command_names(command=commands, name="filemux"):
+    """Every command that does something, such as `filemux keys list`."""
+    if not isinstance(command, click.Group):
+        return [name]
+    return [one for sub in command.commands.values() for one in command_names(sub, f"{name} {sub.name}")]
+
+
+@pytest.mark.parametrize("name", command_names())
+def test_each_command_is_in_the_readme(name):
+    assert readme_names(name) or re.search(rf"`{name} ", README.read_text())
+
+
+def test_the_readme_has_exactly_the_routes():
+    documented = re.findall(r"`((?:GET|POST|DELETE) /\S*)`", "\n".join(row[0] for row in tables(README, "HTTP")[0]))
+    built = [f"{verb} {_plain(route.path)}" for route in routes.ROUTES for verb in route.methods - {"HEAD"}]
+    assert sorted(documented) == sorted(built)
+
+
+def _plain(path):
+    return path.replace(":path}", "}")
+
+
+@pytest.mark.parametrize("name", settings.Options.model_fields)
+def test_each_setting_is_in_the_readme(name):
+    assert readme_names(f"filemux.{name}")
+
+
+@pytest.mark.parametrize(
+    "name", [*settings.Sources.model_fields, *settings.PARAMS_SPELLINGS[1:], *deployments.DEPLOYMENT_PARAMS]
+)
+def test_each_part_of_a_setting_is_in_the_readme(name):
+    assert readme_names(name)
+
+
+@pytest.mark.parametrize("name", settings.Environment.model_fields)
+def test_each_environment_variable_is_in_the_readme(name):
+    assert readme_names(name.upper())
+
+
+def test_the_readme_has_exactly_the_metrics():
+    documented = {row[0].strip("`") for table in tables(README, "Operations") for row in table[1:]}
+    built = {_exposed(metric) for metric in METRICS.collect() if metric.name.startswith("filemux_")}
+    # Two gauges are made when they are scraped.
+    assert {name for name in documented if name.startswith("filemux_")} == built | {
+        "filemux_replicas",
+        "filemux_backlog",
+    }
+
+
+def _exposed(metric):
+    return f"{metric.name}_total" if metric.type == "counter" else metric.name
+
+
+def test_the_readmes_configuration_is_valid(tmp_path, monkeypatch):
+    [text] = blocks(README, "yaml")
+    for name in re.findall(r"os\.environ/(\w+)", text):
+        monkeypatch.setenv(name, "a-secret")
+    found = settings.from_mapping(yaml.safe_load(text), settings.Environment(), tmp_path)
+    deployments.check(found)
+    assert found.ignored == ()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target, anchor in re.findall(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)", page.read_text()):
+        found = (page.parent / target).resolve() if target else page
+        assert found.exists(), target
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", found.read_text(), re.MULTILINE)
+            assert anchor in [re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") for one in headings]
+
+
+def test_the_architecture_names_what_there_is():
+    text = ARCHITECTURE.read_text()
+    named = re.findall(r"`(app/[\w/]+)\.py::([\w.]+)`", text)
+    assert len(named) > 20
+    for module, attribute in named:
+        attrgetter(attribute)(importlib.import_module(module.replace("/", ".")))
+    for path in re.findall(r"`((?:app|migrations|tests)/[\w/.]*)`", text):
+        assert (ROOT / path).exists(), path
+
+
+def test_the_architecture_shows_the_layers():
+    drawn = blocks(ARCHITECTURE, "")
+    assert "".join(f"{' · '.join(rooms.split())}\n" for rooms in LAYERS) in drawn
+
+
+def test_the_parameters_of_each_provider():
+    documented = {name: (parameters, defaults) for name, parameters, defaults in tables(PROVIDERS, "Providers")[0][1:]}
+    assert documented == {
+        f"`{name}`": (
+            ", ".join(f"`{parameter}`" for parameter in sorted(kind.params.model_fields)),
+            "; ".join(f"`{parameter}`: `{value}`" for parameter, value in kind.defaults.items()),
+        )
+        for name, kind in REGISTRY.items()
+    }
+
+
+def test_what_each_provider_does_with_files():
+    documented = {name: cells for name, *cells in tables(PROVIDERS, "Files")[0][1:]}
+    assert documented == {f"`{name}`": _files(kind.capabilities) for name, kind in REGISTRY.items()}
+
+
+def _files(capabilities):
+    if not capabilities.stores_files:
+        return ["no", "", "", ""]
+    largest = f"{capabilities.max_file_bytes // 1024**2} MiB"
+    return ["yes", ", ".join(sorted(capabilities.purposes)), ", ".join(sorted(capabilities.readable)), largest]

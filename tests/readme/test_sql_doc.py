@@ -1,0 +1,88 @@
+"""docs/sql.md: its columns are the views' columns, and each of its questions is answered by its query."""
+
+import contextlib
+import json
+
+import openai
+import pytest
+
+from app.db import readonly
+from tests.conftest import MASTER_KEY, connected
+from tests.readme.markdown import ROOT, blocks, tables
+from tests.support.sandbox import Switchboard
+
+PAGE = ROOT / "docs" / "sql.md"
+QUERIES = blocks(PAGE, "sql")
+SAMPLE_FILE_ID = "file-mux-0199f5c0a1b27c3d8e4f5a6b7c8d9e0f"
+SAMPLE_PROVIDER_FILE_ID = "file-AbCdEf123456"
+
+
+@pytest.mark.parametrize("view", ["file_mappings", "replica_backlog", "orphan_suspects", "team_usage"])
+async def test_the_columns_are_those_of_the_view(view, database_url):
+    statement = (
+        "SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute"
+        " WHERE attrelid = $1::regclass AND attnum > 0 ORDER BY attnum"
+    )
+    async with connected(database_url) as connection:
+        rows = await connection.fetch(statement, view)
+    documented = [row[:2] for row in tables(PAGE, view)[0][1:]]
+    assert documented == [[name, kind.replace("timestamp with time zone", "timestamptz")] for name, kind in rows]
+
+
+@pytest.fixture(scope="module")
+def sdk(make_gateway):
+    """The SDK with the master key of a gateway that asks for one target at least."""
+    with (
+        make_gateway(filemux={"upload_policy": "any"}) as gateway,
+        openai.OpenAI(base_url=f"{gateway.url}/v1", api_key=MASTER_KEY, max_retries=0) as client,
+    ):
+        yield client
+
+
+@pytest.fixture(scope="module")
+def switchboard(sandbox_process):
+    with contextlib.closing(Switchboard(sandbox_process.url)) as opened:
+        opened.reset()
+        yield opened
+        opened.heal()
+
+
+@pytest.fixture(scope="module")
+async def file_id(sdk, switchboard, database_url):
+    """A file to ask for, besides one that Azure refused, one that OpenAI does not delete, and one with a suspect."""
+    wanted = _upload(sdk)
+    switchboard.fault("azure", "upload_file", status=400)
+    refused = _upload(sdk)
+    switchboard.fault("openai", "delete_file", status=503, times=-1)
+    assert sdk.files.delete(_upload(sdk)).deleted
+    suspects = [{"provider_file_id": "file-1", "filename": "report.pdf", "bytes": 8, "created_at": 1767225600}]
+    async with connected(database_url) as connection:
+        suspected = "UPDATE replicas SET suspects = $2 WHERE file_id = $1 AND state = 'failed'"
+        assert await connection.execute(suspected, refused, json.dumps(suspects)) == "UPDATE 1"
+    return wanted
+
+
+def _upload(sdk):
+    expiry = {"anchor": "created_at", "seconds": 3600}
+    targets = {"target_model_names": "mini,azure"}
+    created = sdk.files.create(
+        file=("report.pdf", b"%PDF-1.4"), purpose="user_data", expires_after=expiry, extra_body=targets
+    )
+    return created.id
+
+
+def test_there_are_ten_questions():
+    assert len(QUERIES) == 10
+
+
+@pytest.mark.parametrize("query", QUERIES, ids=range(1, len(QUERIES) + 1))
+async def test_each_question_has_an_answer(query, file_id, switchboard, database):
+    provider_file_id = switchboard.files[0]["id"]
+    query = query.replace(SAMPLE_FILE_ID, file_id).replace(SAMPLE_PROVIDER_FILE_ID, provider_file_id)
+    _, rows = await readonly.select(database, query)
+    assert rows
+
+
+async def test_the_reason_of_a_delay_is_told(file_id, database):
+    _, rows = await readonly.select(database, "SELECT last_error FROM replica_backlog WHERE state = 'deleting'")
+    assert ["the provider answered 503"] in rows

@@ -1,0 +1,88 @@
+"""The README's tour, block by block and unchanged, as its reader would run it."""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from app.sandbox import sample_path
+from tests.readme.markdown import README, blocks
+from tests.support.processes import Gateway, clean_environment
+from tests.support.sandbox import Switchboard, eventually
+
+NODE_SDK = "openai@7.55.0"
+SHA256 = hashlib.sha256(sample_path().read_bytes()).hexdigest()
+
+
+class Tour:
+    """A directory with report.pdf, and the environment that the README has its reader make."""
+
+    def __init__(self, directory, gateway, key):
+        self.directory = directory
+        self._environment = clean_environment(OPENAI_BASE_URL=f"{gateway.url}/v1", OPENAI_API_KEY=key)
+        shutil.copy(sample_path(), directory / "report.pdf")
+
+    def run(self, command, filename, content):
+        """Save a block under this name and run it; what it prints."""
+        script = self.directory / filename
+        script.write_text(content)
+        done = subprocess.run(
+            [*command, script],
+            env=self._environment,
+            cwd=self.directory,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+
+@pytest.fixture(scope="module")
+def gateway(tmp_path_factory, database_url):
+    """`make serve`, but on the tests' database."""
+    with Gateway("--sandbox", FILEMUX_DATA_DIR=tmp_path_factory.mktemp("data"), DATABASE_URL=database_url) as running:
+        yield running
+
+
+@pytest.fixture
+def tour(gateway, tmp_path):
+    said = "\n".join(gateway.said)
+    key = re.search(r"new master key.* (sk-\S+)", said)[1]
+    yield Tour(tmp_path, gateway, key)
+    sandbox_url = re.search(r"sandbox listening on (\S+)", said)[1]
+    with contextlib.closing(Switchboard(sandbox_url)) as sandbox:
+        assert eventually(lambda: not sandbox.files)
+
+
+def test_python(tour):
+    [block] = blocks(README, "python")
+    _check(tour.run([sys.executable], "tour.py", block), answers=2, deleted="True")
+
+
+def test_node(tour):
+    if shutil.which("npm") is None:
+        pytest.skip("there is no npm")
+    install = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0", NODE_SDK]
+    installed = subprocess.run(install, cwd=tour.directory, capture_output=True, text=True, timeout=120, check=False)
+    if installed.returncode != 0:
+        pytest.skip(f"npm does not get {NODE_SDK}: {installed.stderr[-300:]}")
+    [block] = blocks(README, "js")
+    _check(tour.run(["node"], "tour.mjs", block), answers=1, deleted="true")
+
+
+def test_curl(tour):
+    [block] = blocks(README, "bash")
+    _check(tour.run(["bash", "-euo", "pipefail"], "tour.sh", block), answers=1, deleted='"deleted":true')
+
+
+def _check(said, answers, deleted):
+    """Check that it told the id, what the models were given, and the delete."""
+    assert re.match(r"file-mux-[0-9a-f]{32}\n", said)
+    assert said.count(f"[file filename=report.pdf bytes={sample_path().stat().st_size} sha256={SHA256}]") == answers
+    assert deleted in said.splitlines()[-1]
