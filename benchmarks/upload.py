@@ -1,0 +1,23 @@
+"""One file to 1, 2 and 4 targets that each take 50 MB/s, beside one direct upload at that speed."""
+
+from collections.abc import Iterator
+
+from benchmarks.client import upload
+from benchmarks.processes import Bench, gateway, limited, model_names
+from benchmarks.report import Row, Target
+
+LIMIT = 50_000_000
+TARGET = Target("of_direct", 1.10)
+
+
+def rows(bench: Bench) -> Iterator[Row]:
+    """Direct first: everything else is a ratio to it."""
+    megabytes = 64 if bench.quick else 256
+    what, size_bytes = f"{megabytes} MB at 50 MB/s", megabytes * 1_000_000
+    _, direct = upload(limited(bench.provider, LIMIT), size_bytes)
+    yield Row("upload", f"{what}, direct", {"seconds": direct})
+    with gateway(bench.provider, limits=(LIMIT,) * 4) as server:
+        for count in (1, 2, 4):
+            _, seconds = upload(server.url, size_bytes, model_names(count))
+            figures = {"seconds": seconds, "of_direct": seconds / direct}
+            yield Row("upload", f"{what}, targets {count}", figures, (TARGET,))
