@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -35,6 +36,7 @@ def create_app(settings: Settings) -> Edge:
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
         async with running(settings) as (gateway, mappings):
+            _spare_the_collector()
             yield {"gateway": gateway, "mappings": mappings}
 
     router = Router(routes.ROUTES, default=routes.not_found, redirect_slashes=False, lifespan=lifespan)
@@ -63,6 +65,13 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Gateway, Mappings]]
         ]
         stack.push_async_callback(_ended, tasks)
         yield gateway, mappings
+
+
+def _spare_the_collector() -> None:
+    """Take what lives as long as the process out of the garbage collector's sight: walking through all modules in the
+    middle of a request showed as a tail of 100 ms."""
+    gc.collect()
+    gc.freeze()
 
 
 async def _ended(tasks: list[asyncio.Task[None]]) -> None:
