@@ -17,7 +17,7 @@ from app.access.authenticate import Caller, keyless_admin
 from app.access.teams import existing_team
 from app.cli_database import config_option, database_url_of, json_option, settings_of
 from app.files import delete, queries, read, upload
-from app.files.multipart import FileStart
+from app.files.multipart import UNTYPED, FileStart
 from app.files.replicas import queries as replica_queries
 from app.files.targets import wanted_from
 from app.gateway import Gateway
@@ -86,7 +86,7 @@ def upload_file(
     size = file.stat().st_size
 
     async def uploaded(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
-        part = FileStart(file.name, mimetypes.guess_type(file.name)[0] or upload.UNTYPED, size)
+        part = FileStart(file.name, mimetypes.guess_type(file.name)[0] or UNTYPED, size)
         with file.open("rb") as plain, wrap_file(plain, size, description="", console=Console(stderr=True)) as source:
             wanted = wanted_from(fields, (), {})
             row, _ = await upload.upload_file(gateway, caller, part, _chunks(source), wanted)

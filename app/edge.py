@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 import structlog
 from prometheus_client import Counter
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route, Router
 
 from app import ids
 from app.errors import GatewayError, Internal, MethodNotAllowed
@@ -23,14 +24,14 @@ CLIENT_CLOSED_REQUEST = 499
 # Every OpenAI path answers under each of these, and bare; the longest first.
 PREFIXES = ("/openai/v1", "/v1", "/openai")
 
-Message = dict[str, Any]
+Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
 
 
 class Edge:
     """Wraps the routes."""
 
-    def __init__(self, app: Callable[..., Awaitable[None]]) -> None:
+    def __init__(self, app: Router) -> None:
         self._app = app
 
     async def __call__(self, scope: Message, receive: Callable[[], Awaitable[Message]], send: Send) -> None:
@@ -49,12 +50,17 @@ class Edge:
             exchange.status = CLIENT_CLOSED_REQUEST
         except HTTPException:
             # The router raises it for a known path with another verb.
-            await exchange.fail(MethodNotAllowed(f"{scope['method']} is not possible here", code="method_not_allowed"))
+            await exchange.fail(MethodNotAllowed(scope["method"], self._allowed(scope)))
         except Exception:
             log.exception("a bug", request_id=exchange.request_id)
             await exchange.fail(Internal(f"an internal error; the request id is {exchange.request_id}"))
         finally:
             exchange.log(scope)
+
+    def _allowed(self, scope: Message) -> set[str]:
+        """The verbs of a path; the router knows only the first route's."""
+        found = (route for route in self._app.routes if isinstance(route, Route))
+        return {verb for route in found if route.matches(scope)[0] is not Match.NONE for verb in route.methods or ()}
 
 
 class _Exchange:

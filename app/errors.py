@@ -24,6 +24,7 @@ GatewayError
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 import orjson
@@ -121,6 +122,14 @@ class MethodNotAllowed(GatewayError):
 
     status = 405
     default_code = "method_not_allowed"
+
+    def __init__(self, method: str, allowed: Iterable[str]) -> None:
+        self.allowed = ", ".join(sorted(allowed))
+        super().__init__(f"{method} is not possible here; these are: {self.allowed}")
+
+    def headers(self) -> dict[str, str]:
+        """Adds what RFC 9110 §15.5.6 asks of a 405."""
+        return {**super().headers(), "allow": self.allowed}
 
 
 class TooLarge(GatewayError):

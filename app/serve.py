@@ -17,10 +17,12 @@ from pathlib import Path
 
 import uvicorn
 from pydantic import SecretStr
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app import deployments, logs, settings
+from app import deployments, ids, logs, settings
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres, default_data_dir
+from app.errors import BadRequest
 from app.processes import ended, start_child
 from app.settings import Environment, Settings
 from app.yaml_file import SettingsError
@@ -97,6 +99,18 @@ def with_secrets(found: Settings, tell: Callable[[str], None] = say) -> Settings
     return replace(found, master_key=master_key, secret_key=secret_key)
 
 
+class _Protocol(HttpToolsProtocol):
+    """Refuses what is no HTTP in the same envelope as everything else."""
+
+    def send_400_response(self, msg: str) -> None:
+        refusal = BadRequest("this is no valid HTTP request", code="invalid_http")
+        body = refusal.body()
+        facts = {"x-request-id": ids.new_request_id(), "content-length": len(body), "connection": "close"}
+        lines = [f"{name}: {value}" for name, value in (refusal.headers() | facts).items()]
+        self.transport.write("\r\n".join(["HTTP/1.1 400 Bad Request", *lines, "", ""]).encode() + body)
+        self.transport.close()
+
+
 class _Server(uvicorn.Server):
     """One worker. Says where it listens once it does."""
 
@@ -107,7 +121,7 @@ class _Server(uvicorn.Server):
         config = uvicorn.Config(
             create_app(found),
             loop="uvloop",
-            http="httptools",
+            http=_Protocol,
             ws="none",
             lifespan="on",
             access_log=False,

@@ -213,6 +213,8 @@ def explain(problem: Mapping[str, Any]) -> str:
     """One of pydantic's errors in words, without the input (which may be a secret)."""
     if problem["type"] == "extra_forbidden":
         return "this key does not exist"
+    if problem["type"] in ("model_type", "model_attributes_type"):
+        return "must be an object"
     if problem["type"] == "missing":
         return "this key is required"
     return str(problem["msg"])

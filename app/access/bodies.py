@@ -23,7 +23,7 @@ async def parsed(request: Request, shape: type[Body]) -> Body:
     async for chunk in request.stream():
         content += chunk
         if len(content) > MAX_BODY_BYTES:
-            raise TooLarge(f"the body is over {MAX_BODY_BYTES} bytes")
+            raise TooLarge(f"the body is over {MAX_BODY_BYTES} bytes", code="request_too_large")
     try:
         return shape.model_validate(orjson.loads(bytes(content)))
     except orjson.JSONDecodeError as failure:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from datetime import datetime
-from typing import Any, Literal
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -21,6 +21,13 @@ from app.errors import BadRequest, NotFound
 from app.gateway import gateway_of
 
 
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("must lie in the years 1 to 9999") from None
+
+
 class KeyCreate(BaseModel):
     """POST /admin/keys. `models` left out allows every model name; `expires_at` is Unix seconds or RFC 3339."""
 
@@ -31,7 +38,7 @@ class KeyCreate(BaseModel):
     name: str = Field(default="", max_length=200)
     models: list[str] | None = None
     permissions: list[Literal["provider_files"]] = []
-    expires_at: AwareDatetime | None = None
+    expires_at: Annotated[AwareDatetime, AfterValidator(_in_utc)] | None = None
 
 
 async def create_endpoint(request: Request) -> Response:
@@ -39,7 +46,7 @@ async def create_endpoint(request: Request) -> Response:
     actor = await admin(request)
     gateway = gateway_of(request)
     body = await parsed(request, KeyCreate)
-    check_targets(gateway, body.models or [])
+    check_targets(gateway, body.models or [], "models")
     row, secret = await create_key(gateway.database, actor, body)
     return answer({**shown(row), "key": secret})
 

@@ -41,7 +41,7 @@ async def create_endpoint(request: Request) -> Response:
     actor = await admin(request)
     gateway = gateway_of(request)
     body = await parsed(request, TeamCreate)
-    check_targets(gateway, body.default_target_model_names)
+    check_targets(gateway, body.default_target_model_names, "default_target_model_names")
     row = await create_team(gateway.database, actor, body.name, body.default_target_model_names)
     return answer(shown(row))
 
@@ -59,7 +59,7 @@ async def update_endpoint(request: Request) -> Response:
     actor = await admin(request)
     gateway = gateway_of(request)
     body = await parsed(request, TeamUpdate)
-    check_targets(gateway, body.default_target_model_names or [])
+    check_targets(gateway, body.default_target_model_names or [], "default_target_model_names")
     changes = body.model_dump(exclude_none=True)
     return answer(shown(await update_team(gateway.database, actor, request.path_params["team_id"], changes)))
 
@@ -103,13 +103,13 @@ async def admin(request: Request) -> Actor:
     return Actor.of(caller)
 
 
-def check_targets(gateway: Gateway, names: list[str]) -> None:
+def check_targets(gateway: Gateway, names: list[str], field: str) -> None:
     """Raise BadRequest for a model name that is not configured."""
     known = gateway.deployments.names()
     for index, name in enumerate(names):
         if name not in known:
             raise BadRequest(
-                f"there is no model name {name!r}; there are {', '.join(known)}", param=f"model_names[{index}]"
+                f"there is no model name {name!r}; there are {', '.join(known)}", param=f"{field}[{index}]"
             )
 
 

@@ -14,13 +14,14 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from app.errors import Overloaded
+from app.errors import BadRequest, Overloaded
 from app.yaml_file import SettingsError
 
 POOL_CONNECTIONS = 10
 POOL_WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
 UNDEFINED_TABLE = "42P01"
+CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 Row = RowMapping
 Rows = Sequence[Row]
@@ -137,6 +138,9 @@ def _unreachable_is_overloaded() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as failure:
         raise Overloaded("the database cannot be reached", retry_after_seconds=1) from failure
     except DBAPIError as failure:
+        if getattr(failure.orig, "sqlstate", None) == CHARACTER_NOT_IN_REPERTOIRE:
+            # The only such character that gets past a UTF-8 decoder.
+            raise BadRequest("text must not hold the character NUL", code="invalid_text") from None
         if not failure.connection_invalidated:
             raise
         raise Overloaded("the connection to the database broke", retry_after_seconds=1) from failure

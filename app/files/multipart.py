@@ -5,6 +5,7 @@ The parser is `multipart`'s push parser; this adds what an upload needs to know 
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -21,7 +22,10 @@ from app.errors import BadRequest
 FILE_FIELD = "file"
 MAX_FIELDS = 1000
 MAX_FIELD_BYTES = 64 * 1024
+UNTYPED = "application/octet-stream"
 _HEADERS_END = b"\r\n\r\n"
+# RFC 9110 §8.3.1; anything else could break out of the headers that will carry it.
+_MEDIA_TYPE = re.compile(r"[\w!#$&^.+-]+/[\w!#$&^.+-]+ *(;[ -~]*)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +111,7 @@ class _Form:
             reason = "`file` must be a file part with a filename, not a plain value"
             raise BadRequest(reason, param=FILE_FIELD, code="not_a_file")
         size = None if self._body_bytes is None else max(0, self._body_bytes - self._fed - self._closing_bytes)
-        content_type = segment.header("Content-Type") or "application/octet-stream"
-        return [FileStart(_last_component(segment.filename), content_type, size)]
+        return [FileStart(_last_component(segment.filename), _media_type(segment.header("Content-Type")), size)]
 
     def _ended(self) -> list[Event]:
         segment, self._segment = self._segment, None
@@ -145,7 +148,7 @@ async def form_events(
     except ParserLimitReached as failure:
         raise BadRequest(f"the form is over a limit: {failure}", code="malformed_multipart") from None
     except MultipartError as failure:
-        reason = f"the body is not a complete multipart form: {failure}"
+        reason = f"the body is not a complete multipart form: {failure.args[0]}"
         raise BadRequest(reason, code="malformed_multipart") from None
 
 
@@ -158,6 +161,10 @@ def _boundary(content_type: str) -> str:
     if not boundary:
         raise BadRequest("the content-type names no boundary", param="content-type", code="malformed_multipart")
     return boundary
+
+
+def _media_type(header: str | None) -> str:
+    return header if header and _MEDIA_TYPE.fullmatch(header) else UNTYPED
 
 
 def _last_component(filename: str) -> str:

@@ -86,10 +86,12 @@ async def content_endpoint(request: Request) -> Response:
         await stack.aclose()
         raise
     headers = {
+        # As a header of its own: Starlette would add a charset that nobody knows.
+        "content-type": row["mime_type"],
         "content-disposition": f"attachment; filename*=UTF-8''{quote(row['filename'])}",
         "content-length": str(row["bytes"]),
     }
-    return StreamingResponse(_closing(content.chunks, stack), headers=headers, media_type=row["mime_type"])
+    return StreamingResponse(_closing(content.chunks, stack), headers=headers)
 
 
 async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:

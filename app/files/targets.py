@@ -26,7 +26,11 @@ BATCH_EXPIRY_SECONDS = 2_592_000
 
 _LIST_FIELD = re.compile(r"target_model_names(\[\d*\])?")
 # The SDK sends brackets, Azure's documentation dots (wire.md §2b).
-_EXPIRY_FIELD = re.compile(r"expires_after(?:\[(\w+)\]|\.(\w+))")
+_EXPIRY_FIELD = re.compile(r"expires_after(?:\[(.*)\]|\.(.*))?", re.DOTALL)
+
+
+class HalfExpiry(BadRequest):
+    """expires_after lacks one of its two parts; while the form is being read, it may still come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,17 +158,20 @@ def _expiry(fields: Sequence[tuple[str, str]]) -> int | None:
     given: dict[str, str] = {}
     for name, value in fields:
         if match := _EXPIRY_FIELD.fullmatch(name):
-            given[match[1] or match[2]] = value.strip()
+            given[match[1] or match[2] or ""] = value.strip()
     if not given:
         return None
-    if given.get("anchor") != "created_at":
-        raise _bad_expiry("expires_after[anchor] must be `created_at`", "anchor")
     if set(given) - {"anchor", "seconds"}:
         raise _bad_expiry("expires_after has only anchor and seconds", "")
-    seconds = given.get("seconds", "")
-    if not seconds.isascii() or not seconds.isdigit() or not _in_bounds(int(seconds[:12])):
+    if given.get("anchor", "created_at") != "created_at":
+        raise _bad_expiry("expires_after[anchor] must be `created_at`", "anchor")
+    seconds = given.get("seconds")
+    if seconds is not None and not (seconds.isascii() and seconds.isdigit() and _in_bounds(int(seconds[:12]))):
         bounds = f"between {MIN_EXPIRY_SECONDS} and {MAX_EXPIRY_SECONDS}"
         raise _bad_expiry(f"expires_after[seconds] must be a whole number {bounds}", "seconds")
+    if seconds is None or "anchor" not in given:
+        part = "seconds" if seconds is None else "anchor"
+        raise _bad_expiry(f"expires_after[{part}] is missing", part, HalfExpiry)
     return int(seconds)
 
 
@@ -172,5 +179,5 @@ def _in_bounds(seconds: int) -> bool:
     return MIN_EXPIRY_SECONDS <= seconds <= MAX_EXPIRY_SECONDS
 
 
-def _bad_expiry(reason: str, part: str) -> BadRequest:
-    return BadRequest(reason, param=f"expires_after[{part}]" if part else "expires_after", code="invalid_expires_after")
+def _bad_expiry(reason: str, part: str, kind: type[BadRequest] = BadRequest) -> BadRequest:
+    return kind(reason, param=f"expires_after[{part}]" if part else "expires_after", code="invalid_expires_after")

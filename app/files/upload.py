@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,17 +25,16 @@ from app.db.session import Row
 from app.errors import BadRequest, GatewayError, Overloaded, TooLarge
 from app.files import queries
 from app.files.fanout import Fanout, FileFacts, Outcome, Sink
-from app.files.multipart import Field, FileEnd, FileStart, form_events
+from app.files.multipart import UNTYPED, Field, FileEnd, FileStart, form_events
 from app.files.outcomes import UploadFailed, replica_values
 from app.files.read import shown
 from app.files.replicas import queries as replica_queries
 from app.files.spool import Spool
-from app.files.targets import BATCH_EXPIRY_SECONDS, Wanted, check_size, target_accounts, wanted_from
+from app.files.targets import BATCH_EXPIRY_SECONDS, HalfExpiry, Wanted, check_size, target_accounts, wanted_from
 from app.gateway import Gateway, caller_of, gateway_of
 from app.hangup import EndedByHangUp
 
 LEASE_SECONDS = 60.0
-UNTYPED = "application/octet-stream"
 
 UPLOADS = Counter("filemux_uploads", "Uploads, by outcome", ["outcome"])
 UPLOAD_BYTES = Counter("filemux_upload_bytes", "Bytes of files received")
@@ -143,9 +143,10 @@ class _Reception:
             # The first bytes tell the type where the client does not.
             assert self._part is not None
             self._part = _typed(self._part, chunk)
-            wanted = self._wanted()
-            if wanted.complete:
-                self._upload = await self._begin(spool, wanted)
+            with suppress(HalfExpiry):
+                wanted = self._wanted()
+                if wanted.complete:
+                    self._upload = await self._begin(spool, wanted)
 
     async def _start_over(self) -> None:
         """A field that follows the file may change what is wanted: what was begun too early is taken back."""
