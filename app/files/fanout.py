@@ -128,7 +128,9 @@ class Fanout:
             open=chunks,
         )
         file = await outcome.sink.account.provider.upload_file(upload)
-        if file.bytes is not None and file.bytes != self._spool.size_bytes:
+        if not outcome.delivered or file.bytes not in (None, self._spool.size_bytes):
+            # Its id is kept, so that what it did store is deleted.
             outcome.file = file
-            raise Unavailable(f"the provider holds {file.bytes} bytes of {self._spool.size_bytes}")
+            size = "part of the file" if not outcome.delivered else f"{file.bytes} bytes of {self._spool.size_bytes}"
+            raise Unavailable(f"the provider has taken only {size}")
         return file

@@ -69,7 +69,7 @@ class _Form:
     def pieces(self, chunk: bytes) -> list[bytes]:
         """Cut a chunk behind each empty line, so that a part's start is seen exactly where its content begins."""
         if self._in_file:
-            return [chunk]
+            return [chunk] if chunk else []
         pieces, begin = [], 0
         joined = self._tail + chunk
         while (found := joined.find(_HEADERS_END, begin)) >= 0:

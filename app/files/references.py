@@ -76,19 +76,19 @@ def position(body: bytes, reference: Reference) -> str:
     """Where a reference stands, such as `messages[0].content[1].file.file_id`."""
     for path, start, _ in _strings(body, counting=True):
         if start == reference.start:
-            text = "".join(f"[{part}]" if isinstance(part, int) else f".{part.decode()}" for part in path)
+            text = "".join(f".{part.decode()}" if isinstance(part, bytes) else f"[{part}]" for part in path)
             return text.removeprefix(".")
     raise ValueError("the reference is not of this body")
 
 
-def _strings(body: bytes, *, counting: bool = False) -> Iterator[tuple[tuple[bytes | int, ...], int, int]]:
+def _strings(body: bytes, *, counting: bool = False) -> Iterator[tuple[tuple[bytes | int | None, ...], int, int]]:
     """Each string value with its path; with `counting`, array indexes are part of the path."""
     # One entry per open bracket: the key being read in an object, the index in an array (None without counting).
     path: list[bytes | int | None] = []
     for token in _TOKEN.finditer(body):
         kind = token.lastindex
         if kind == _STRING:
-            yield tuple(part for part in path if part is not None), token.start(), token.end()
+            yield tuple(path), token.start(), token.end()
         elif kind == _KEY:
             path[-1] = _unescaped(token[1])
         elif kind == _OPEN:

@@ -6,6 +6,7 @@ Below 1 MiB they stay in memory, above it they go to an unnamed file, which the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import hashlib
 import os
@@ -55,7 +56,9 @@ class Spool:
     async def __aexit__(self, *_: object) -> None:
         self.abandon()
         if self._file is not None:
-            await asyncio.to_thread(self._file.close)
+            # Closing writes what a full disk refused; that was reported when it was refused.
+            with contextlib.suppress(OSError):
+                await asyncio.to_thread(self._file.close)
 
     @property
     def sha256(self) -> str:

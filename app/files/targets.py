@@ -25,6 +25,7 @@ MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, 2_592_000
 BATCH_EXPIRY_SECONDS = 2_592_000
 
 _LIST_FIELD = re.compile(r"target_model_names(\[\d*\])?")
+_WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
 # The SDK sends brackets, Azure's documentation dots (wire.md §2b).
 _EXPIRY_FIELD = re.compile(r"expires_after(?:\[(.*)\]|\.(.*))?", re.DOTALL)
 
@@ -166,7 +167,7 @@ def _expiry(fields: Sequence[tuple[str, str]]) -> int | None:
     if given.get("anchor", "created_at") != "created_at":
         raise _bad_expiry("expires_after[anchor] must be `created_at`", "anchor")
     seconds = given.get("seconds")
-    if seconds is not None and not (seconds.isascii() and seconds.isdigit() and _in_bounds(int(seconds[:12]))):
+    if seconds is not None and not _in_bounds(seconds):
         bounds = f"between {MIN_EXPIRY_SECONDS} and {MAX_EXPIRY_SECONDS}"
         raise _bad_expiry(f"expires_after[seconds] must be a whole number {bounds}", "seconds")
     if seconds is None or "anchor" not in given:
@@ -175,8 +176,8 @@ def _expiry(fields: Sequence[tuple[str, str]]) -> int | None:
     return int(seconds)
 
 
-def _in_bounds(seconds: int) -> bool:
-    return MIN_EXPIRY_SECONDS <= seconds <= MAX_EXPIRY_SECONDS
+def _in_bounds(seconds: str) -> bool:
+    return bool(_WHOLE_NUMBER.fullmatch(seconds)) and MIN_EXPIRY_SECONDS <= int(seconds) <= MAX_EXPIRY_SECONDS
 
 
 def _bad_expiry(reason: str, part: str, kind: type[BadRequest] = BadRequest) -> BadRequest:

@@ -116,7 +116,7 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         if text.strip().isdigit():
             return float(text)
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

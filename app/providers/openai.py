@@ -140,14 +140,11 @@ class OpenAI:
         """Where a chat of this model goes; every model's is the same here."""
         return "/chat/completions"
 
-    async def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> Any:
+    async def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         answer = await self._http.call(method, self._url(path, params), headers=self._headers)
         if answer.status_code >= 300:
             raise self._error(answer.status_code, answer.headers, answer.content)
-        try:
-            return orjson.loads(answer.content)
-        except orjson.JSONDecodeError as failure:
-            raise Unavailable("the provider's answer is not JSON") from failure
+        return _parsed(answer.content)
 
     async def check(self) -> None:
         """List the models: free, and it needs endpoint and key."""
@@ -174,7 +171,12 @@ class OpenAI:
             # A body that was cut off made no file: its promised length, or its last chunk, never came.
             failure.outcome_unknown = failure.outcome_unknown and body.complete
             raise
-        return _provider_file(orjson.loads(content))
+        try:
+            return _provider_file(_parsed(content))
+        except Unavailable as failure:
+            # It was accepted, so there may be a file.
+            failure.outcome_unknown = True
+            raise
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """GET /files/{id}."""
@@ -273,6 +275,32 @@ class Compatible(OpenAI):
         chat_files={**CHAT_FILES, "application/pdf": "inline"},  # type: ignore[dict-item]
     )
 
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """Raise Unsupported."""
+        raise _no_files()
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """Raise Unsupported."""
+        raise _no_files()
+
+    @asynccontextmanager
+    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+        """Raise Unsupported."""
+        raise _no_files()
+        yield  # type: ignore[unreachable]  # makes it a generator
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """Raise Unsupported."""
+        raise _no_files()
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """Raise Unsupported."""
+        raise _no_files()
+
+
+def _no_files() -> Unsupported:
+    return Unsupported("this provider has no Files API")
+
 
 class _Body:
     """A multipart body as it is sent; `complete` once its last byte was handed over."""
@@ -323,7 +351,19 @@ def error_fields(content: bytes) -> tuple[str | None, str | None, str | None]:
     )
 
 
-def _provider_file(item: Mapping[str, Any]) -> ProviderFile:
+def _parsed(content: bytes) -> dict[str, Any]:
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unavailable("the provider's answer is not a JSON object")
+    return answer
+
+
+def _provider_file(item: Any) -> ProviderFile:
+    if not isinstance(item, dict) or "id" not in item:
+        raise Unavailable("the provider's answer is not a file")
     status = str(item.get("status") or "").lower()
     return ProviderFile(
         id=str(item["id"]),

@@ -1,0 +1,71 @@
+"""How each entry of the provider registry is reached in the sandbox: a further provider is one more line here."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from app.errors import ProviderError, Rejected
+from app.providers.http import Http
+from app.providers.protocol import Capabilities, Provider
+from app.providers.registry import REGISTRY
+from app.providers.wrappers import Observed, Retrying
+
+
+@dataclass(frozen=True)
+class Simulated:
+    """One way to configure a provider, and what the suites have to know about it.
+
+    kind              the registry's name of the provider
+    simulator         the sandbox's name of who answers
+    params            its configuration; {sandbox} stands for the sandbox's URL
+    credential        the parameter that is the secret
+    provider_model    a model that the simulator serves
+    empty_file        what is raised for an empty file; None: it takes one
+    """
+
+    kind: str
+    simulator: str
+    form: str
+    params: dict[str, str]
+    credential: str = "api_key"
+    provider_model: str = "gpt-4o"
+    empty_file: type[ProviderError] | None = Rejected
+    wrapped: bool = False
+
+    def __str__(self) -> str:
+        return "-".join(filter(None, (self.kind, self.form, "wrapped" if self.wrapped else "")))
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the registry declares."""
+        return REGISTRY[self.kind].capabilities
+
+    def built(self, sandbox_url: str, http: Http, **others: Any) -> Provider:
+        """The provider as the registry makes it, `others` replacing parameters; wrapped as deployments wrap it."""
+        kind = REGISTRY[self.kind]
+        params = {key: value.format(sandbox=sandbox_url) for key, value in self.params.items()} | others
+        provider = kind.provider(kind.params.model_validate(params), http)
+        return Retrying(Observed(provider, kind.name)) if self.wrapped else provider
+
+
+def _openai(kind: str, **params: str) -> Simulated:
+    params = {"api_base": "{sandbox}/openai/v1", "api_key": f"sk-{kind}", **params}
+    return Simulated(kind, "openai", "", params)
+
+
+def _azure(form: str, credential: str, **params: str) -> Simulated:
+    params = {"api_base": "{sandbox}/azure", credential: f"azure {form}", **params}
+    return Simulated("azure", "azure", form, params, credential)
+
+
+# Some twice: as the registry makes them, and as deployments use them.
+ACCOUNTS = [
+    _openai("openai", organization="org-1", project="proj_1"),
+    replace(_openai("openai"), wrapped=True),
+    _azure("v1", "api_key"),
+    _azure("v1-bearer", "azure_ad_token", api_version="latest"),
+    _azure("dated", "api_key", api_version="2024-10-21", api_base="{sandbox}/azure/openai"),
+    _azure("preview-bearer", "azure_ad_token", api_version="2025-04-01-preview", api_base="{sandbox}/azure/openai/v1/"),
+    *(_openai(kind) for kind in ("hosted_vllm", "groq", "mistral", "moonshot", "together_ai")),
+    replace(_openai("hosted_vllm"), wrapped=True),
+]
+WITH_FILES = [account for account in ACCOUNTS if account.capabilities.stores_files]

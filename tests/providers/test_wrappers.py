@@ -1,0 +1,139 @@
+"""The wrappers: what is repeated, how long it is waited for, and what is measured."""
+
+from contextlib import AsyncExitStack
+
+import pytest
+import stamina
+from prometheus_client import REGISTRY
+
+from app.errors import Missing, QuotaExceeded, RateLimited, Rejected, Unauthorized, Unavailable
+from app.providers.protocol import ChatRequest
+from app.providers.wrappers import ATTEMPTS, MAX_WAIT_SECONDS, Observed, Retrying
+from tests.support.providers import MemoryProvider, upload_of
+
+
+async def read(provider):
+    async with provider.read_file("file-1") as content:
+        return b"".join([chunk async for chunk in content.chunks])
+
+
+CHAT = ChatRequest("gpt", b"{}")
+CALLS = {
+    "check": lambda provider: provider.check(),
+    "upload_file": lambda provider: provider.upload_file(upload_of()),
+    "retrieve_file": lambda provider: provider.retrieve_file("file-1"),
+    "read_file": read,
+    "list_files": lambda provider: provider.list_files(None, 10),
+    "delete_file": lambda provider: provider.delete_file("file-1"),
+    "chat": lambda provider: provider.chat(CHAT),
+    "stream_chat": lambda provider: provider.stream_chat(CHAT),
+}
+REPEATED = {"upload_file", "retrieve_file", "list_files"}
+every_call = pytest.mark.parametrize("operation", CALLS)
+
+
+@pytest.fixture
+async def memory():
+    """A provider that holds file-1."""
+    provider = MemoryProvider()
+    await provider.upload_file(upload_of())
+    provider.calls.clear()
+    return provider
+
+
+@pytest.fixture
+def without_waits():
+    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
+        yield
+
+
+@every_call
+@pytest.mark.usefixtures("without_waits")
+async def test_only_what_is_safe_is_repeated(memory, operation):
+    memory.fail(operation, *[Unavailable("down")] * ATTEMPTS)
+    with pytest.raises(Unavailable):
+        await CALLS[operation](Retrying(memory))
+    assert memory.calls[operation] == (ATTEMPTS if operation in REPEATED else 1)
+
+
+@pytest.mark.parametrize("operation", sorted(REPEATED))
+@pytest.mark.usefixtures("without_waits")
+async def test_what_succeeds_at_last_has_succeeded(memory, operation):
+    memory.fail(operation, Unavailable("down"), RateLimited("slow down"))
+    assert await CALLS[operation](Retrying(memory)) is not None
+    assert memory.calls[operation] == 3
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("no answer", outcome_unknown=True),
+        RateLimited("much later", retry_after_seconds=MAX_WAIT_SECONDS + 0.1),
+        QuotaExceeded("pay first"),
+        Rejected("no"),
+        Missing("gone"),
+        Unauthorized("who are you"),
+        ZeroDivisionError(),
+    ],
+    ids=lambda error: f"{type(error).__name__}",
+)
+@pytest.mark.usefixtures("without_waits")
+async def test_what_a_retry_does_not_mend_is_not_repeated(memory, error):
+    memory.fail("upload_file", error)
+    with pytest.raises(type(error)):
+        await CALLS["upload_file"](Retrying(memory))
+    assert memory.calls["upload_file"] == 1
+
+
+async def test_the_wait_is_the_one_that_the_provider_asks_for(memory):
+    waits = []
+    memory.fail(
+        "upload_file", RateLimited("soon", retry_after_seconds=0.01), Unavailable("soon", retry_after_seconds=0)
+    )
+    before = stamina.instrumentation.get_on_retry_hooks()
+    stamina.instrumentation.set_on_retry_hooks([lambda details: waits.append(details.wait_for)])
+    try:
+        await CALLS["upload_file"](Retrying(memory))
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(before)
+    assert waits == [pytest.approx(0.01), 0]
+
+
+@pytest.mark.usefixtures("without_waits")
+async def test_each_repeated_upload_begins_at_the_first_byte(memory):
+    memory.fail("upload_file", Unavailable("down"), Unavailable("down"))
+    await Retrying(memory).upload_file(upload_of(b"from the start"))
+    assert [attempt.received for attempt in memory.attempts[-3:]] == [b"from the start"] * 3
+
+
+def measured(provider, operation, outcome):
+    labels = {"provider": provider, "operation": operation, "outcome": outcome}
+    return REGISTRY.get_sample_value("filemux_provider_seconds_count", labels) or 0
+
+
+@every_call
+async def test_every_call_is_measured_with_its_outcome(memory, operation):
+    name = f"measured {operation}"
+    observed = Observed(memory, name)
+    await CALLS[operation](observed)
+    assert (measured(name, operation, "ok"), measured(name, operation, "Unavailable")) == (1, 0)
+    memory.fail(operation, Unavailable("down"))
+    with pytest.raises(Unavailable):
+        await CALLS[operation](observed)
+    assert (measured(name, operation, "ok"), measured(name, operation, "Unavailable")) == (1, 1)
+
+
+@pytest.mark.usefixtures("without_waits")
+async def test_each_attempt_is_measured(memory):
+    memory.fail("upload_file", Unavailable("down"), Unavailable("down"))
+    await Retrying(Observed(memory, "attempts")).upload_file(upload_of())
+    assert measured("attempts", "upload_file", "Unavailable") == 2
+    assert measured("attempts", "upload_file", "ok") == 1
+
+
+async def test_a_reader_that_fails_is_measured_as_failed(memory):
+    async with AsyncExitStack() as stack:
+        stack.enter_context(pytest.raises(ZeroDivisionError))
+        await stack.enter_async_context(Observed(memory, "reader").read_file("file-1"))
+        raise ZeroDivisionError
+    assert measured("reader", "read_file", "ZeroDivisionError") == 1
