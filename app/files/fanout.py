@@ -10,7 +10,7 @@ import structlog
 
 from app.deployments import Account
 from app.errors import ProviderError, Unavailable
-from app.files.spool import LengthChanged, Spool
+from app.files.spool import Abandoned, LengthChanged, Spool
 from app.providers.protocol import FileUpload, ProviderFile, UploadInterrupted
 
 log = structlog.get_logger("filemux.files")
@@ -65,6 +65,7 @@ class Fanout:
         self._spool = spool
         self._facts = facts
         self._size_hint = size_hint
+        self._abandoned = False
         self.outcomes = [Outcome(sink) for sink in sinks]
         self._tasks = [asyncio.create_task(self._upload(outcome)) for outcome in self.outcomes]
 
@@ -79,7 +80,7 @@ class Fanout:
 
     async def abandoned(self) -> list[Outcome]:
         """Cut off the uploads that the provider cannot have completed, and wait for the answers of the others."""
-        self._spool.abandon()
+        self._abandoned = True
         for task, outcome in zip(self._tasks, self.outcomes, strict=True):
             if not outcome.delivered:
                 task.cancel()
@@ -113,6 +114,8 @@ class Fanout:
 
         async def chunks() -> AsyncIterator[bytes]:
             outcome.delivered = False
+            if self._abandoned:
+                raise Abandoned
             async for chunk in self._spool.read(size_bytes):
                 yield chunk
             outcome.delivered = True

@@ -121,14 +121,15 @@ class _Form:
         try:
             return [Field(segment.name, self._value.decode())]
         except UnicodeDecodeError:
-            raise BadRequest(f"the field {segment.name} is not UTF-8", param=segment.name) from None
+            reason = f"the field {segment.name} is not UTF-8"
+            raise BadRequest(reason, param=segment.name, code="field_not_utf8") from None
 
     def _collect(self, chunk: bytes) -> None:
         self._value += chunk
         if len(self._value) > MAX_FIELD_BYTES:
             assert self._segment is not None
             name = self._segment.name
-            raise BadRequest(f"the field {name} is over {MAX_FIELD_BYTES} bytes", param=name)
+            raise BadRequest(f"the field {name} is over {MAX_FIELD_BYTES} bytes", param=name, code="field_too_long")
 
 
 async def form_events(
@@ -159,7 +160,7 @@ def _boundary(content_type: str) -> str:
         raise BadRequest(reason, param="content-type", code="not_multipart")
     boundary: str | None = options.get("boundary")
     if not boundary:
-        raise BadRequest("the content-type names no boundary", param="content-type", code="malformed_multipart")
+        raise BadRequest("the content-type names no boundary", param="content-type", code="missing_boundary")
     return boundary
 
 

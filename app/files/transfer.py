@@ -1,0 +1,131 @@
+"""A file on its way: what is about to happen is committed before a provider is touched, what happened before the caller
+is told. Whatever ends it early, the rows say what has to be deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from prometheus_client import Counter
+
+from app import ids
+from app.access.authenticate import Caller
+from app.db.session import Row
+from app.errors import Overloaded
+from app.files import queries
+from app.files.fanout import Fanout, FileFacts, Outcome, Sink
+from app.files.multipart import FileStart
+from app.files.outcomes import UploadFailed, replica_values
+from app.files.replicas import queries as replica_queries
+from app.files.spool import Spool
+from app.files.targets import BATCH_EXPIRY_SECONDS, Wanted
+from app.gateway import Gateway
+
+LEASE_SECONDS = 60.0
+
+REPLICAS = Counter("filemux_replica_uploads", "Uploads to one account, by outcome", ["provider", "outcome"])
+
+
+class Transfer:
+    """One file on its way: its rows and its fan-out."""
+
+    def __init__(self, gateway: Gateway, file_id: str, spool: Spool, fanout: Fanout) -> None:
+        self._gateway, self._file_id, self._spool, self._fanout = gateway, file_id, spool, fanout
+        self._renewing = asyncio.create_task(self._renew_lease())
+
+    @classmethod
+    async def begin(
+        cls,
+        gateway: Gateway,
+        caller: Caller,
+        spool: Spool,
+        part: FileStart,
+        wanted: Wanted,
+        accounts: Mapping[str, tuple[str, ...]],
+    ) -> Transfer:
+        """Commit the intent, then start the fan-out."""
+        assert wanted.purpose is not None
+        facts = FileFacts(part.filename, part.mime_type, wanted.purpose, wanted.expires_after_seconds)
+        sinks = [
+            Sink(gateway.deployments.accounts[account], ids.new_replica_id(), names)
+            for account, names in accounts.items()
+        ]
+        file_id = ids.new_file_id()
+        now = datetime.now(UTC)
+        file = {
+            "id": file_id,
+            "team_id": caller.team_id,
+            "created_by": caller.key_id,
+            "filename": part.filename,
+            "purpose": wanted.purpose,
+            "mime_type": part.mime_type,
+            # Almost always true; the upload's end sets what was counted.
+            "bytes": spool.size_bytes if spool.finished else part.size_bytes,
+            "upload_policy": gateway.options.upload_policy,
+            "created_at": now,
+            "expires_at": _expires_at(now, wanted),
+        }
+        due_at = now + timedelta(seconds=LEASE_SECONDS)
+        replicas = [(sink.replica_id, sink.account.name, sink.account.provider_name) for sink in sinks]
+        targets = [(name, sink.account.name) for sink in sinks for name in sink.model_names]
+        await queries.insert_intent(gateway.database, file, due_at, replicas, targets)
+        return cls(gateway, file_id, spool, Fanout(spool, facts, sinks, part.size_bytes))
+
+    async def finish(self) -> tuple[Row, list[Outcome]]:
+        """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met."""
+        policy = self._gateway.options.upload_policy
+        outcomes = await self._fanout.settled(stop_at_first_failure=policy == "all")
+        stored = [outcome for outcome in outcomes if outcome.stored]
+        if not stored or (policy == "all" and len(stored) < len(outcomes)):
+            raise UploadFailed.of(outcomes)
+        row = await self._record(outcomes)
+        self._renewing.cancel()
+        for outcome in outcomes:
+            REPLICAS.labels(outcome.sink.account.provider_name, "ok" if outcome.stored else "failed").inc()
+        return row, outcomes
+
+    async def give_up(self) -> None:
+        """Cut the fan-out off and have everything that was stored deleted; the worker sees to it."""
+        self._renewing.cancel()
+        outcomes = await self._fanout.abandoned()
+        for outcome in outcomes:
+            if outcome.error is not None:
+                REPLICAS.labels(outcome.sink.account.provider_name, "failed").inc()
+        async with self._gateway.database.write() as writer:
+            for outcome in outcomes:
+                await replica_queries.record_replica(
+                    writer, outcome.sink.replica_id, replica_values(outcome, discard=True)
+                )
+            await queries.finish_file(writer, self._file_id, {"state": "failed"})
+            await replica_queries.forget_nothing_stored(writer, self._file_id)
+
+    async def _record(self, outcomes: list[Outcome]) -> Row:
+        row = await queries.record_upload(
+            self._gateway.database,
+            self._file_id,
+            self._spool.size_bytes,
+            self._spool.sha256,
+            {outcome.sink.replica_id: replica_values(outcome) for outcome in outcomes},
+        )
+        if row is None:
+            # Giving up then marks what was stored.
+            raise Overloaded("the upload took so long that it was given up", retry_after_seconds=1)
+        return row
+
+    async def _renew_lease(self) -> None:
+        while True:
+            await asyncio.sleep(LEASE_SECONDS / 3)
+            try:
+                async with self._gateway.database.write() as writer:
+                    await replica_queries.renew_lease(writer, self._file_id, LEASE_SECONDS)
+            except Overloaded:
+                continue
+
+
+def _expires_at(now: datetime, wanted: Wanted) -> datetime | None:
+    seconds = wanted.expires_after_seconds
+    if seconds is None and wanted.purpose == "batch":
+        seconds = BATCH_EXPIRY_SECONDS
+    return None if seconds is None else now + timedelta(seconds=seconds)
