@@ -54,8 +54,8 @@ async def test_an_empty_file_has_no_bytes():
         ("", "not_multipart"),
         ("application/json", "not_multipart"),
         ("multipart/mixed; boundary=b", "not_multipart"),
-        ("multipart/form-data", "malformed_multipart"),
-        ('multipart/form-data; boundary=""', "malformed_multipart"),
+        ("multipart/form-data", "missing_boundary"),
+        ('multipart/form-data; boundary=""', "missing_boundary"),
         ('multipart/form-data; boundary="not the body\'s"', "malformed_multipart"),
     ],
 )
@@ -73,8 +73,8 @@ async def test_the_content_type_may_be_written_in_every_valid_way(content_type):
     [
         (file_part('name="upload"; filename="a"'), "upload", "unexpected_file"),
         (file_part('name="file"'), "file", "not_a_file"),
-        (b'Content-Disposition: form-data; name="purpose"\r\n\r\n\xff', "purpose", None),
-        (file_part('name="purpose"').replace(b"x", b"x" * (MAX_FIELD_BYTES + 1)), "purpose", None),
+        (b'Content-Disposition: form-data; name="purpose"\r\n\r\n\xff', "purpose", "field_not_utf8"),
+        (file_part('name="purpose"').replace(b"x", b"x" * (MAX_FIELD_BYTES + 1)), "purpose", "field_too_long"),
         (b'Content-Disposition: attachment; name="file"\r\n\r\nx', None, "malformed_multipart"),
         (b"Content-Type: text/plain\r\n\r\nx", None, "malformed_multipart"),
         (b"\xff: x\r\n\r\nx", None, "malformed_multipart"),
