@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -250,10 +250,24 @@ async def _send_whole(answer: bytes, send: Send) -> None:
     await send({"type": "http.response.body", "body": answer})
 
 
+async def _whole_lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """The same bytes, each piece ending with a line: when the provider breaks off, no half of one is out."""
+    rest = b""
+    async for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield rest + chunk[:end]
+            rest = chunk[end:]
+        else:
+            rest += chunk
+    if rest:
+        yield rest
+
+
 async def _stream(stream: ChatStream, send: Send) -> None:
     """Pass the events on. An error before the first byte is raised, so that the next deployment can be asked."""
     async with aclosing(stream):
-        events = aiter(stream)
+        events = _whole_lines(aiter(stream))
         chunk = await anext(events, None)
         if chunk is None:
             raise Unavailable("the provider ended the stream before its first event")
@@ -264,5 +278,7 @@ async def _stream(stream: ChatStream, send: Send) -> None:
                 chunk = await anext(events, None)
         except ProviderError as failure:
             # The status is out already: OpenAI's clients raise on an event that has `error`.
-            await send({"type": "http.response.body", "body": b"data: " + failure.body() + b"\n\n", "more_body": True})
+            # The blank line ends an event that the provider broke off behind its data.
+            event = b"\ndata: " + failure.body() + b"\n\n"
+            await send({"type": "http.response.body", "body": event, "more_body": True})
         await send({"type": "http.response.body", "body": b""})

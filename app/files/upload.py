@@ -67,7 +67,7 @@ async def upload_file(
 def _target(outcome: Outcome) -> dict[str, Any]:
     state = replica_values(outcome)["state"]
     return {
-        "model_names": list(outcome.sink.model_names),
+        "model_names": sorted(outcome.sink.model_names),
         "provider": outcome.sink.account.provider_name,
         "account": outcome.sink.account.name,
         "state": state,

@@ -1,0 +1,57 @@
+"""What the tests of chats share."""
+
+import contextlib
+
+import pytest
+
+from tests.conftest import Clients, configuration
+from tests.support.recorder import recording
+from tests.support.uploads import raw_client
+
+
+@pytest.fixture
+def http(member):
+    """httpx with the key of `member`, for what the SDK would not send."""
+    with raw_client(member) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def recorder_process():
+    with recording() as recorder:
+        yield recorder
+
+
+@pytest.fixture(scope="session")
+def recorded_gateway(make_gateway, sandbox_process, recorder_process):
+    """A gateway with the model names of all tests, and `recorded`, which is served by the recorder."""
+    params = {"model": "openai/the-provider's-name", "api_key": "sk-r", "account": "recorder"}
+    entry = {"model_name": "recorded", "litellm_params": {**params, "api_base": recorder_process.url}}
+    model_list = [*configuration(sandbox_process.url)["model_list"], entry]
+    with make_gateway(model_list=model_list) as running:
+        yield running
+
+
+@pytest.fixture
+def recorder(recorder_process):
+    recorder_process.reset()
+    return recorder_process
+
+
+@pytest.fixture
+def recorded_clients(recorded_gateway, sandbox):
+    """Clients of the gateway in front of the recorder."""
+    with contextlib.closing(Clients(recorded_gateway.url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def recorded_member(recorded_clients):
+    return recorded_clients.member()
+
+
+@pytest.fixture
+def recorded_http(recorded_member):
+    """httpx with a member's key of that gateway."""
+    with raw_client(recorded_member) as opened:
+        yield opened

@@ -1,0 +1,43 @@
+"""What the gateway's database says of a file, as an operator would ask it."""
+
+import asyncio
+import time
+
+from sqlalchemy import text
+
+
+class Rows:
+    """The rows of files, by filename: a failed upload tells its caller no id."""
+
+    def __init__(self, database):
+        self._database = database
+
+    async def mappings(self, filename):
+        """The file's rows of `file_mappings`."""
+        return await self._all(
+            "SELECT * FROM file_mappings WHERE filename = :name ORDER BY model_name, account", filename
+        )
+
+    async def backlog(self, filename):
+        """The file's rows of `replica_backlog`."""
+        statement = "SELECT b.* FROM replica_backlog b JOIN files f ON f.id = b.file_id WHERE f.filename = :name"
+        return await self._all(statement, filename)
+
+    async def forgotten(self, filename, seconds=15.0):
+        """Whether nothing is left of the file soon: every provider has confirmed that it holds it no more."""
+        deadline = time.monotonic() + seconds
+        while rows := await self._all("SELECT id FROM files WHERE filename = :name", filename):
+            if time.monotonic() > deadline:
+                break
+            await asyncio.sleep(0.02)
+        return not rows
+
+    async def expire(self, file_id):
+        """Let a file's time have come a second ago."""
+        statement = "UPDATE files SET expires_at = now() - interval '1 second' WHERE id = :id"
+        async with self._database.write() as writer:
+            assert await writer.execute(text(statement), {"id": file_id}) == 1
+
+    async def _all(self, statement, filename):
+        async with self._database.read() as reader:
+            return await reader.all(text(statement), {"name": filename})
