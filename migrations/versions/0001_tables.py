@@ -101,9 +101,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("ready_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint(
-            "state IN ('uploading', 'ready', 'failed', 'deleting')", name=op.f("ck_files_state")
-        ),
+        sa.CheckConstraint("state IN ('uploading', 'ready', 'failed', 'deleting')", name=op.f("ck_files_state")),
         sa.CheckConstraint("upload_policy IN ('all', 'any')", name=op.f("ck_files_upload_policy")),
         sa.ForeignKeyConstraint(["created_by"], ["keys.id"], name=op.f("fk_files_created_by_keys")),
         sa.ForeignKeyConstraint(["team_id"], ["teams.id"], name=op.f("fk_files_team_id_teams")),
@@ -203,12 +201,8 @@ def downgrade() -> None:
     op.drop_index(op.f("ix_replicas_account_provider_file_id"), table_name="replicas")
     op.drop_table("replicas")
     op.drop_table("file_targets")
-    op.drop_index(
-        op.f("ix_files_team_id_purpose_id"), table_name="files", postgresql_where=sa.text("state = 'ready'")
-    )
-    op.drop_index(
-        op.f("ix_files_team_id_id"), table_name="files", postgresql_where=sa.text("state = 'ready'")
-    )
+    op.drop_index(op.f("ix_files_team_id_purpose_id"), table_name="files", postgresql_where=sa.text("state = 'ready'"))
+    op.drop_index(op.f("ix_files_team_id_id"), table_name="files", postgresql_where=sa.text("state = 'ready'"))
     op.drop_index(
         op.f("ix_files_expires_at"),
         table_name="files",
@@ -216,9 +210,7 @@ def downgrade() -> None:
     )
     op.drop_table("files")
     op.drop_index(op.f("ix_batches_team_id_id"), table_name="batches")
-    op.drop_index(
-        op.f("ix_batches_due_at"), table_name="batches", postgresql_where=sa.text("due_at IS NOT NULL")
-    )
+    op.drop_index(op.f("ix_batches_due_at"), table_name="batches", postgresql_where=sa.text("due_at IS NOT NULL"))
     op.drop_table("batches")
     op.drop_index(op.f("ix_keys_team_id_id"), table_name="keys")
     op.drop_table("keys")
