@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from app import deployments, ids, logs, settings
-from app.db import migrations
+from app.db import migrations, session
 from app.db.embedded import EmbeddedPostgres, default_data_dir
 from app.errors import BadRequest
 from app.processes import ended, start_child
@@ -54,6 +54,8 @@ def serve(options: ServeOptions) -> None:
             say(f"sandbox listening on {os.environ['FILEMUX_SANDBOX_URL']}")
         found = load()
         deployments.check(found)
+        if found.database_url:
+            session.normalised(found.database_url)
         listeners = [stack.enter_context(one) for one in _listeners(options)]
         found = with_secrets(found)
         if found.database_url is None:
@@ -139,6 +141,13 @@ class _Server(uvicorn.Server):
         if self.started:
             say(f"filemux listening on {self._url}")
 
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # uvicorn's own version raises the signal again at the end, which makes an orderly end look like a crash.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self.handle_exit)
+        yield
+
 
 # --- several workers --------------------------------------------------------------------------------------------
 
@@ -150,6 +159,9 @@ def _listeners(options: ServeOptions) -> list[socket.socket]:
     listeners: list[socket.socket] = []
     port = options.port
     try:
+        if port:
+            # Sockets that share a port would also join another gateway's.
+            socket.create_server((options.host, port), family=family).close()
         for _ in range(options.workers):
             shared = options.workers > 1
             listeners.append(socket.create_server((options.host, port), family=family, backlog=2048, reuse_port=shared))

@@ -84,6 +84,9 @@ class YamlFile:
         except yaml.MarkedYAMLError as failure:
             line = failure.problem_mark.line + 1 if failure.problem_mark else None
             raise SettingsError(f"not valid YAML: {failure.problem}", file=file, line=line) from None
+        except yaml.reader.ReaderError as failure:
+            line = text.count("\n", 0, failure.position) + 1
+            raise SettingsError(f"not valid YAML: {failure.reason}", file=file, line=line) from None
         if content is None:
             return cls({}, file, {})
         if not isinstance(content, dict) or node is None:

@@ -44,7 +44,7 @@ async def find_team(reader: Reader, name_or_id: str) -> Row | None:
 
 async def list_teams(reader: Reader) -> Rows:
     """All teams, oldest first."""
-    return await reader.all(select(teams).order_by(teams.c.id))
+    return await reader.all(select(teams).order_by(teams.c.created_at, teams.c.id))
 
 
 async def insert_team(writer: Writer, name: str, targets: Sequence[str]) -> Row | None:
