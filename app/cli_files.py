@@ -29,7 +29,7 @@ Result = TypeVar("Result")
 
 READ_BYTES = 1024 * 1024
 
-_team = click.option("--team", default="default", show_default=True)
+_team = click.option("--team", default="default", show_default=True, help="Whose files.")
 
 
 @click.group()
@@ -39,8 +39,8 @@ def files() -> None:
 
 @files.command("list")
 @_team
-@click.option("--purpose")
-@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000))
+@click.option("--purpose", help="Only files of this purpose, such as batch.")
+@click.option("--limit", default=100, show_default=True, type=click.IntRange(1, 10_000), help="At most this many.")
 @config_option
 @json_option
 def list_files(team: str, purpose: str | None, limit: int, config: Path | None, as_json: bool) -> None:
@@ -74,7 +74,7 @@ def show_file(file_id: str, config: Path | None, as_json: bool) -> None:
 @files.command("upload")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--target", "targets", multiple=True, help="A model name; repeatable; default: the configured ones.")
-@click.option("--purpose", default="user_data", show_default=True)
+@click.option("--purpose", default="user_data", show_default=True, help="What the file is for.")
 @_team
 @config_option
 @json_option

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -28,8 +29,8 @@ def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -
     table = Table(*(Column(name, overflow="fold") for name in columns))
     for row in rows:
         table.add_row(*map(_cell, row))
-    console = Console()
-    console.print(table, width=None if console.is_terminal else PIPE_COLUMNS)
+    width = None if sys.stdout.isatty() else PIPE_COLUMNS
+    Console(width=width).print(table)
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,121 @@
+"""The outermost layer: paths and their prefixes, the envelope, request ids, and a log that tells no secret."""
+
+import contextlib
+import json
+
+import httpx
+import openai
+import pytest
+
+from tests.conftest import MASTER_KEY, Clients
+from tests.support.sandbox import eventually
+from tests.support.uploads import upload
+
+TELL_TALES = ("tell-tale-name", "tell-tale-content", "tell-tale-question")
+
+
+@pytest.fixture(scope="module")
+def logged(make_gateway):
+    """A gateway whose log nobody else fills."""
+    with make_gateway() as running:
+        yield running
+
+
+def line_of(gateway, answer):
+    """The log's line about an answer."""
+
+    def found():
+        lines = [json.loads(line) for line in gateway.log if answer.headers["x-request-id"] in line]
+        return [line for line in lines if line["message"] == "request"]
+
+    (line,) = eventually(found)
+    return line
+
+
+@pytest.mark.parametrize("prefix", ["", "/v1", "/openai", "/openai/v1"])
+@pytest.mark.parametrize("path", ["/files", "/models", "/models/mini"])
+def test_every_path_answers_under_each_prefix(clients, prefix, path):
+    assert clients.http.get(f"{prefix}{path}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/v1", "/v1/", "/v2/files", "/v1/v1/files", "/v1/files/", "/files/a/b/c", "//files"]
+)
+def test_an_unknown_path_is_a_404_in_the_envelope(clients, path):
+    answer = clients.http.get(f"{clients.url}{path}")
+    error = answer.json()["error"]
+    assert (answer.status_code, error["code"]) == (404, "route_not_found")
+    assert set(error) == {"message", "type", "param", "code"}
+
+
+@pytest.mark.parametrize(("verb", "path"), [("PUT", "/v1/files"), ("PATCH", "/files/a"), ("DELETE", "/v1/models")])
+def test_another_verb_is_a_405_in_the_envelope(clients, verb, path):
+    answer = clients.http.request(verb, path)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (405, "method_not_allowed")
+
+
+def test_every_answer_has_a_request_id_of_its_own(clients):
+    answers = [clients.http.get(path) for path in ("/healthz", "/v1/models", "/none", "/v1/files/none")]
+    found = {answer.headers["x-request-id"] for answer in answers}
+    assert len(found) == len(answers)
+    assert all(one.startswith("req_") for one in found)
+
+
+def test_the_log_has_one_line_for_each_request_under_its_id(logged):
+    with contextlib.closing(Clients(logged.url)) as clients:
+        key = clients.new_key()
+        headers = {"authorization": f"Bearer {key['key']}"}
+        for verb, path, route, error in (
+            ("GET", "/healthz", "health.alive", None),
+            ("GET", "/v1/files", "files.read.list", None),
+            ("GET", "/v1/files/none", "files.read", "not_found"),
+            ("GET", "/none", "none", "route_not_found"),
+            ("PUT", "/files", None, "method_not_allowed"),
+            ("POST", "/v1/chat/completions", "chat.complete", "invalid_json"),
+        ):
+            answer = clients.http.request(verb, path, headers=headers)
+            line = line_of(logged, answer)
+            assert (line["method"], line["status"], line["error"]) == (verb, answer.status_code, error)
+            assert line["route"] == (route or line["route"])
+            assert line["level"] == "info"
+            assert 0 <= line["seconds"] < 60
+            assert line["timestamp"].endswith("Z")
+            if "v1" in path:
+                assert line["key"] == key["id"]
+                assert line["team"].startswith("team-")
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_the_log_never_holds_a_key_a_file_name_or_content(logged, sandbox):
+    name, content, question = TELL_TALES
+    with contextlib.closing(Clients(logged.url)) as clients:
+        secret = clients.new_key()["key"]
+        member = clients.client(secret)
+        sandbox.fault("openai", "upload_file", status=503, times=2)
+        file = upload(member, "mini,azure", content.encode() * 100, filename=f"{name}.txt", purpose="user_data")
+        parts = [{"type": "file", "file": {"file_id": file.id}}, {"type": "text", "text": question}]
+        arguments = {"model": "mini", "messages": [{"role": "user", "content": parts}]}
+        sandbox.fault("openai", "chat", status=503, times=1)
+        with pytest.raises(openai.APIStatusError):
+            member.chat.completions.create(**arguments)
+        assert name in member.chat.completions.create(**arguments).choices[0].message.content
+        sandbox.fault("azure", "upload_file", status=400, times=1)
+        with pytest.raises(openai.BadRequestError):
+            upload(member, "mini,azure", content.encode(), filename=f"{name}.txt")
+        sandbox.fault("azure", "delete_file", status=503, times=1)
+        member.files.delete(file.id)
+        last = clients.http.get(f"/v1/files?after={name}", headers={"authorization": "Bearer wrong-tell-tale-key"})
+        assert line_of(logged, last)["status"] == 401
+    log = "\n".join(logged.log)
+    for told in (secret, MASTER_KEY, "sk-first", "tell-tale"):
+        assert told not in log
+    assert all(isinstance(json.loads(line), dict) for line in logged.log), "every line is JSON"
+
+
+def test_a_caller_that_hangs_up_is_logged_as_499(logged, sandbox):
+    sandbox.fault("openai", "chat", delay_seconds=30, times=1)
+    body = {"model": "mini", "messages": [{"role": "user", "content": "hello"}]}
+    headers = {"authorization": f"Bearer {MASTER_KEY}"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{logged.url}/v1/chat/completions", json=body, headers=headers, timeout=0.5)
+    assert eventually(lambda: any('"status":499' in line for line in logged.log))
