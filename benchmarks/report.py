@@ -101,7 +101,7 @@ def machine() -> dict[str, str | int | float]:
         "cpu": cpu_model(),
         "cores": os.cpu_count() or 1,
         "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "kernel": f"{platform.system()} {platform.release()}",
+        "kernel": f"{platform.system()} {platform.release().partition('-')[0]}",
         "load_average_5_minutes": round(os.getloadavg()[1], 2),
     }
 
