@@ -7,7 +7,6 @@ GatewayError
 ├── NotFound              404  no such file, batch, route; another team's is the same
 ├── MethodNotAllowed      405
 ├── TooLarge              413  over a limit of the gateway or of a provider
-├── Conflict              400  a state conflict; 409 would be retried by the SDKs
 ├── Overloaded            503  the gateway cannot serve now; carries retry-after
 ├── StorageFull           507  the spool's disk is full
 ├── Internal              500  a bug of ours
@@ -82,13 +81,6 @@ class BadRequest(GatewayError):
     """The request is wrong."""
 
     status = 400
-
-
-class Conflict(GatewayError):
-    """What is asked does not fit the present state."""
-
-    status = 400
-    default_code = "conflict"
 
 
 class Unauthenticated(GatewayError):

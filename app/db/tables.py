@@ -34,7 +34,6 @@ metadata = MetaData(
 )
 
 DEFAULT_TEAM_ID = "team-default"
-DEFAULT_TEAM_NAME = "default"
 
 _moment = DateTime(timezone=True)
 _ROLES = "'admin', 'member', 'viewer'"
