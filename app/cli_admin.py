@@ -15,7 +15,7 @@ from app.access.audit import COMMAND_LINE, Actor
 from app.cli_database import config_option, json_option, settings_of, with_database
 from app.db.session import Database
 from app.files.replicas import queries as replica_queries
-from app.printing import show_objects
+from app.printing import show_object, show_objects
 
 _ACTOR = Actor(COMMAND_LINE)
 
@@ -37,7 +37,7 @@ def create_team(name: str, targets: tuple[str, ...], config: Path | None, as_jso
         config,
         lambda database: access_teams.create_team(database, _ACTOR, wanted.name, wanted.default_target_model_names),
     )
-    show_objects([access_teams.shown(row)], as_json)
+    show_object(access_teams.shown(row), as_json)
 
 
 @teams.command("list")
@@ -67,7 +67,7 @@ def update_team(
     new_targets = list(targets) if targets or no_targets else None
     changes = access_teams.TeamUpdate(name=name, default_target_model_names=new_targets).model_dump(exclude_none=True)
     row = with_database(config, lambda database: access_teams.update_team(database, _ACTOR, team, changes))
-    show_objects([access_teams.shown(row)], as_json)
+    show_object(access_teams.shown(row), as_json)
 
 
 @click.group()
@@ -90,7 +90,7 @@ def create_key(config: Path | None, as_json: bool, provider_files: bool, **optio
     options["permissions"] = ["provider_files"] if provider_files else []
     wanted = access_keys.KeyCreate.model_validate(options)
     row, secret = with_database(config, lambda database: access_keys.create_key(database, _ACTOR, wanted))
-    show_objects([{**access_keys.shown(row), "key": secret}], as_json)
+    show_object({**access_keys.shown(row), "key": secret}, as_json)
 
 
 @keys.command("list")
@@ -119,7 +119,7 @@ def revoke_key(key_id: str, config: Path | None) -> None:
 def rotate_key(key_id: str, config: Path | None, as_json: bool) -> None:
     """Give a key a new secret, shown this once; the old one stops."""
     row, secret = with_database(config, lambda database: access_keys.rotate_key(database, _ACTOR, key_id))
-    show_objects([{**access_keys.shown(row), "key": secret}], as_json)
+    show_object({**access_keys.shown(row), "key": secret}, as_json)
 
 
 # --- accounts ---------------------------------------------------------------------------------------------------

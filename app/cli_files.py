@@ -22,7 +22,7 @@ from app.files.replicas import queries as replica_queries
 from app.files.targets import wanted_from
 from app.gateway import Gateway
 from app.main import running
-from app.printing import show_objects
+from app.printing import show_object, show_objects
 from app.serve import with_secrets
 
 Result = TypeVar("Result")
@@ -85,14 +85,14 @@ def upload_file(
     fields = [("purpose", purpose), *(("target_model_names", name) for name in targets)]
     size = file.stat().st_size
 
-    async def uploaded(gateway: Gateway, caller: Caller) -> list[dict[str, Any]]:
+    async def uploaded(gateway: Gateway, caller: Caller) -> dict[str, Any]:
         part = FileStart(file.name, mimetypes.guess_type(file.name)[0] or UNTYPED, size)
         with file.open("rb") as plain, wrap_file(plain, size, description="", console=Console(stderr=True)) as source:
             wanted = wanted_from(fields, (), {})
             row, _ = await upload.upload_file(gateway, caller, part, _chunks(source), wanted)
-        return [_flat(read.shown(row))]
+        return _flat(read.shown(row))
 
-    show_objects(_with_gateway(config, team, uploaded), as_json)
+    show_object(_with_gateway(config, team, uploaded), as_json)
 
 
 @files.command("delete")

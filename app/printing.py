@@ -21,6 +21,14 @@ def show_objects(objects: Sequence[dict[str, Any]], as_json: bool) -> None:
     show(columns, [[one[name] for name in columns] for one in objects], as_json)
 
 
+def show_object(one: dict[str, Any], as_json: bool) -> None:
+    """Print a single object; its JSON is the object itself."""
+    if as_json:
+        click.echo(json.dumps({name: value for name, value in one.items() if name != "object"}, default=str, indent=2))
+    else:
+        show_objects([one], as_json)
+
+
 def show(columns: Sequence[str], rows: Iterable[Sequence[Any]], as_json: bool) -> None:
     """Print rows."""
     if as_json:

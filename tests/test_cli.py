@@ -90,19 +90,19 @@ def test_wrong_usage_has_status_2(filemux, arguments):
 
 def test_teams_are_made_listed_and_updated(filemux):
     name, new = new_name(), new_name()
-    (made,) = filemux("teams", "create", name, "--target", "mini", "--target", "azure", "--json")
+    made = filemux("teams", "create", name, "--target", "mini", "--target", "azure", "--json")
     assert (made["name"], made["default_target_model_names"]) == (name, ["mini", "azure"])
     assert made in filemux("teams", "list", "--json")
-    (renamed,) = filemux("teams", "update", name, "--name", new, "--json")
+    renamed = filemux("teams", "update", name, "--name", new, "--json")
     assert renamed == {**made, "name": new}
-    (emptied,) = filemux("teams", "update", new, "--no-targets", "--json")
+    emptied = filemux("teams", "update", new, "--no-targets", "--json")
     assert emptied == {**renamed, "default_target_model_names": []}
 
 
 def test_a_key_made_at_the_command_line_works_until_it_is_revoked(filemux, gateway):
     name = new_name()
     filemux("teams", "create", name)
-    (key,) = filemux("keys", "create", "--team", name, "--role", "viewer", "--model", "mini", "--name", "ci", "--json")
+    key = filemux("keys", "create", "--team", name, "--role", "viewer", "--model", "mini", "--name", "ci", "--json")
     assert (key["team"], key["role"], key["models"], key["name"]) == (name, "viewer", ["mini"], "ci")
 
     def status(secret):
@@ -112,7 +112,7 @@ def test_a_key_made_at_the_command_line_works_until_it_is_revoked(filemux, gatew
     assert status(key["key"]) == 200
     (listed,) = filemux("keys", "list", "--team", name, "--json")
     assert listed == {field: value for field, value in key.items() if field != "key"}
-    (rotated,) = filemux("keys", "rotate", key["id"], "--json")
+    rotated = filemux("keys", "rotate", key["id"], "--json")
     assert (status(key["key"]), status(rotated["key"])) == (401, 200)
     assert filemux("keys", "revoke", key["id"]) == f"{key['id']} is revoked\n"
     assert status(rotated["key"]) == 401
@@ -121,7 +121,7 @@ def test_a_key_made_at_the_command_line_works_until_it_is_revoked(filemux, gatew
 def test_a_table_on_a_pipe_holds_whole_cells(filemux):
     name = new_name()
     filemux("teams", "create", name)
-    (key,) = filemux("keys", "create", "--team", name, "--provider-files", "--json")
+    key = filemux("keys", "create", "--team", name, "--provider-files", "--json")
     table = filemux("keys", "list", "--team", name)
     assert all(cell in table for cell in (key["id"], name, key["hint"], "provider_files", "revoked_at"))
 
