@@ -48,3 +48,13 @@ def test_what_is_wrong_is_told_in_a_line(files, sandbox, tmp_path):
     sandbox.fault("openai", "upload_file", status=400)
     assert "mini (openai): " in files("upload", path, "--target", "mini").stderr
     assert not sandbox.files
+
+
+def test_two_accounts_are_not_renamed_into_one(files, database_url, tmp_path):
+    path = tmp_path / "report.pdf"
+    path.write_bytes(PDF)
+    files("upload", path, "--target", "pair")
+    environment = {"DATABASE_URL": database_url, "FILEMUX_DATA_DIR": tmp_path}
+    refused = run_cli("accounts", "rename", "openai-first", "openai-second", **environment)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr == "filemux: files are at both 'openai-first' and 'openai-second': these are two accounts\n"

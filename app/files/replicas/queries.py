@@ -12,6 +12,7 @@ from app.db.claims import claim_due
 from app.db.notify import EVERYTHING
 from app.db.session import Database, Reader, Row, Rows, Writer
 from app.db.tables import file_targets, files, replicas
+from app.errors import BadRequest
 
 # On this channel a file's id tells every process that its mapping has changed.
 FILES_CHANNEL = "filemux_files"
@@ -181,8 +182,15 @@ async def replicas_by_account(database: Database) -> Rows:
 
 
 async def rename_account(database: Database, old: str, new: str) -> int:
-    """Move every row of an account to another name; returns how many replicas."""
+    """Move every row of an account to another name; returns how many replicas.
+
+    Raises BadRequest when a file is at both: they are two accounts, and not one that was renamed.
+    """
+    of_old = select(replicas.c.file_id).where(replicas.c.account == old)
     async with database.write() as writer:
+        both = select(replicas.c.file_id).where(replicas.c.account == new, replicas.c.file_id.in_(of_old))
+        if await writer.first(both.limit(1)) is not None:
+            raise BadRequest(f"files are at both {old!r} and {new!r}: these are two accounts")
         await writer.execute(update(file_targets).where(file_targets.c.account == old).values(account=new))
         moved = await writer.execute(update(replicas).where(replicas.c.account == old).values(account=new))
         await writer.notify(FILES_CHANNEL, EVERYTHING)
