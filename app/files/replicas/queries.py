@@ -79,9 +79,10 @@ def to_deleting(due_at: ColumnElement[datetime], *, attempts: int) -> Any:
     return update(replicas).where(replicas.c.state.in_(("stored", "processing", "failed"))).values(**values)
 
 
-async def claim_deleting(writer: Writer, lease_seconds: float, limit: int) -> Rows:
-    """Claim replicas that are to be deleted now."""
-    return await claim_due(writer, replicas, replicas.c.state == "deleting", lease_seconds=lease_seconds, limit=limit)
+async def claim(writer: Writer, state: str, lease_seconds: float, limit: int) -> Rows:
+    """Claim replicas that something is due for: to be deleted, asked about while processing, or looked for while
+    pending."""
+    return await claim_due(writer, replicas, replicas.c.state == state, lease_seconds=lease_seconds, limit=limit)
 
 
 async def postpone(writer: Writer, replica_id: str, seconds: float, reason: str) -> None:
@@ -106,22 +107,11 @@ async def forget_file(writer: Writer, file_id: str) -> None:
     await writer.execute(delete(files).where(files.c.id == file_id, files.c.state.in_(("deleting", "failed")), ~left))
 
 
-async def claim_processing(writer: Writer, lease_seconds: float, limit: int) -> Rows:
-    """Claim replicas whose provider is to be asked whether it is done."""
-    processing = replicas.c.state == "processing"
-    return await claim_due(writer, replicas, processing, lease_seconds=lease_seconds, limit=limit)
-
-
 async def settle_processing(writer: Writer, replica: Row, state: str, reason: str | None) -> None:
     """End the processing of a replica, unless its file was deleted meanwhile; chats see it at once."""
     ended = update(replicas).where(replicas.c.id == replica["id"], replicas.c.state == "processing")
     await writer.execute(ended.values(state=state, due_at=None, last_error=reason))
     await writer.notify(FILES_CHANNEL, replica["file_id"])
-
-
-async def claim_pending(writer: Writer, lease_seconds: float, limit: int) -> Rows:
-    """Claim replicas whose upload nobody has ended."""
-    return await claim_due(writer, replicas, replicas.c.state == "pending", lease_seconds=lease_seconds, limit=limit)
 
 
 async def has_pending_twin(reader: Reader, replica: Row, file: Row) -> bool:
