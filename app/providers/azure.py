@@ -13,7 +13,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator, model_validator
 
 from app.providers import openai
-from app.providers.http import Http
+from app.providers.http import Http, base_url
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
@@ -40,7 +40,7 @@ class AzureParams(BaseModel):
     @field_validator("api_base")
     @classmethod
     def _is_url(cls, text: str) -> str:
-        return openai.base_url(text).removesuffix("/v1").removesuffix("/openai")
+        return base_url(text).removesuffix("/v1").removesuffix("/openai")
 
     @field_validator("api_version")
     @classmethod

@@ -7,18 +7,25 @@ and upload bodies straight to the session, which measured 2 to 2.5 times the req
 from __future__ import annotations
 
 import email.utils
+import secrets
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
 import aiohttp
 import httpx
+import orjson
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
-from app.errors import Unavailable
-from app.providers.protocol import UploadInterrupted
+from app.errors import ProviderError, Unavailable
+from app.providers.protocol import FileUpload, UploadInterrupted
+
+# Status, headers and content of a refusal → our error.
+ErrorOf = Callable[[int, Mapping[str, str], bytes], ProviderError]
 
 CONNECT_SECONDS = 10.0
 CALL_READ_SECONDS = 60.0
@@ -40,10 +47,11 @@ class Http:
         url: URL,
         *,
         headers: Mapping[str, str],
+        body: bytes | None = None,
     ) -> httpx.Response:
         """An ordinary call, answered whole. Raises Unavailable when there is no answer."""
         try:
-            return await self.client.request(method, str(url), headers=dict(headers))
+            return await self.client.request(method, str(url), headers=dict(headers), content=body)
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise Unavailable(f"no answer from the provider ({type(failure).__name__})") from failure
 
@@ -118,6 +126,66 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+async def send_multipart(
+    http: Http, url: URL, headers: Mapping[str, str], fields: Mapping[str, str], upload: FileUpload, error_of: ErrorOf
+) -> bytes:
+    """POST a file as multipart/form-data, streamed; the answer's content. Raises what `error_of` makes of a refusal."""
+    boundary = secrets.token_hex(16)
+    before, after = multipart_frame(boundary, fields, upload.filename, upload.mime_type)
+    sent = {**headers, "content-type": f"multipart/form-data; boundary={boundary}"}
+    if upload.size_bytes is not None:
+        sent["content-length"] = str(len(before) + upload.size_bytes + len(after))
+    body = _Body(before, upload, after)
+    try:
+        async with http.open("POST", url, headers=sent, body=aiter(body)) as answer:
+            content = await answer.read()
+            if answer.status >= 300:
+                raise error_of(answer.status, answer.headers, content)
+            return content
+    except Unavailable as failure:
+        # A body that was cut off made no file: its promised length, or its last chunk, never came.
+        failure.outcome_unknown = failure.outcome_unknown and body.complete
+        raise
+
+
+class _Body:
+    """A multipart body as it is sent; `complete` once its last byte was handed over."""
+
+    def __init__(self, before: bytes, upload: FileUpload, after: bytes) -> None:
+        self.complete = False
+        self._before, self._upload, self._after = before, upload, after
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        yield self._before
+        async for chunk in self._upload.open():
+            yield chunk
+        self.complete = True
+        yield self._after
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """An answer's JSON object. Raises Unavailable for anything else."""
+    try:
+        answer = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise Unavailable("the provider's answer is not a JSON object")
+    return answer
+
+
+def base_url(text: str) -> str:
+    """An http(s) URL without its last slash. Raises ValueError."""
+    if not text.startswith(("http://", "https://")):
+        raise ValueError("must begin with http:// or https://")
+    return text.rstrip("/")
+
+
+def unix_seconds(moment: Any) -> int | None:
+    """An RFC 3339 time as Unix seconds; None when there is none."""
+    return int(datetime.fromisoformat(moment).timestamp()) if isinstance(moment, str) and moment else None
 
 
 def multipart_frame(boundary: str, fields: Mapping[str, str], filename: str, mime_type: str) -> tuple[bytes, bytes]:

@@ -5,7 +5,6 @@ Contract: https://platform.openai.com/docs/api-reference/files and …/chat.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -31,13 +30,16 @@ from app.providers.http import (
     CHAT_READ_SECONDS,
     READ_CHUNK_BYTES,
     Http,
+    base_url,
     connection_errors,
-    multipart_frame,
+    json_object,
     retry_after_seconds,
+    send_multipart,
 )
 from app.providers.protocol import (
     PURPOSES,
     Capabilities,
+    Carriage,
     ChatRequest,
     FileContent,
     FileUpload,
@@ -47,7 +49,7 @@ from app.providers.protocol import (
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
-CHAT_FILES = {
+CHAT_FILES: Mapping[str, Carriage] = {
     "application/pdf": "reference",
     "image/png": "inline",
     "image/jpeg": "inline",
@@ -55,10 +57,8 @@ CHAT_FILES = {
     "image/webp": "inline",
     "audio/wav": "inline",
     "audio/mpeg": "inline",
-    "text/plain": "text",
-    "text/markdown": "text",
-    "text/html": "text",
-    "text/csv": "text",
+    "text/*": "text",
+    "application/json": "text",
     "*": "unsupported",
 }
 
@@ -75,7 +75,10 @@ CAPABILITIES = Capabilities(
     file_ttl_seconds=None,
     chooses_id=False,
     batch_input="file",
-    chat_files=CHAT_FILES,  # type: ignore[arg-type]
+    chat_files=CHAT_FILES,
+    # All file inputs of a request are at most 50 MB together (wire.md §1c).
+    inline_max_bytes={"text/*": 10 * 1024 * 1024, "*": 20 * 1024 * 1024},
+    speaks_openai=True,
 )
 
 
@@ -93,13 +96,6 @@ class OpenAIParams(BaseModel):
     @classmethod
     def _is_url(cls, text: str) -> str:
         return base_url(text)
-
-
-def base_url(text: str) -> str:
-    """An http(s) URL without its last slash. Raises ValueError."""
-    if not text.startswith(("http://", "https://")):
-        raise ValueError("must begin with http:// or https://")
-    return text.rstrip("/")
 
 
 class CompatibleParams(OpenAIParams):
@@ -144,7 +140,7 @@ class OpenAI:
         answer = await self._http.call(method, self._url(path, params), headers=self._headers)
         if answer.status_code >= 300:
             raise self._error(answer.status_code, answer.headers, answer.content)
-        return _parsed(answer.content)
+        return json_object(answer.content)
 
     async def check(self) -> None:
         """List the models: free, and it needs endpoint and key."""
@@ -158,21 +154,9 @@ class OpenAI:
         if upload.expires_after_seconds is not None:
             fields["expires_after[anchor]"] = "created_at"
             fields["expires_after[seconds]"] = str(upload.expires_after_seconds)
-        boundary = secrets.token_hex(16)
-        before, after = multipart_frame(boundary, fields, upload.filename, upload.mime_type)
-        headers = {**self._headers, "content-type": f"multipart/form-data; boundary={boundary}"}
-        if upload.size_bytes is not None:
-            headers["content-length"] = str(len(before) + upload.size_bytes + len(after))
-        body = _Body(before, upload, after)
+        content = await send_multipart(self._http, self._url("/files"), self._headers, fields, upload, self._error)
         try:
-            async with self._http.open("POST", self._url("/files"), headers=headers, body=aiter(body)) as answer:
-                content = await self._accepted(answer)
-        except Unavailable as failure:
-            # A body that was cut off made no file: its promised length, or its last chunk, never came.
-            failure.outcome_unknown = failure.outcome_unknown and body.complete
-            raise
-        try:
-            return _provider_file(_parsed(content))
+            return _provider_file(json_object(content))
         except Unavailable as failure:
             # It was accepted, so there may be a file.
             failure.outcome_unknown = True
@@ -203,6 +187,10 @@ class OpenAI:
     async def delete_file(self, provider_file_id: str) -> None:
         """DELETE /files/{id}."""
         await self._call("DELETE", f"/files/{provider_file_id}")
+
+    def chosen_file_id(self, replica_id: str) -> str:
+        """Raise Unsupported: OpenAI names its files."""
+        raise Unsupported("this provider chooses the ids of its files")
 
     # --- chat ---------------------------------------------------------------------------------------------------
 
@@ -272,7 +260,7 @@ class Compatible(OpenAI):
         readable=frozenset(),
         lists_files=False,
         batch_input="none",
-        chat_files={**CHAT_FILES, "application/pdf": "inline"},  # type: ignore[dict-item]
+        chat_files={**CHAT_FILES, "application/pdf": "inline"},
     )
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
@@ -300,21 +288,6 @@ class Compatible(OpenAI):
 
 def _no_files() -> Unsupported:
     return Unsupported("this provider has no Files API")
-
-
-class _Body:
-    """A multipart body as it is sent; `complete` once its last byte was handed over."""
-
-    def __init__(self, before: bytes, upload: FileUpload, after: bytes) -> None:
-        self.complete = False
-        self._before, self._upload, self._after = before, upload, after
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        yield self._before
-        async for chunk in self._upload.open():
-            yield chunk
-        self.complete = True
-        yield self._after
 
 
 class _Events:
@@ -349,16 +322,6 @@ def error_fields(content: bytes) -> tuple[str | None, str | None, str | None]:
         str(code) if code is not None else None,
         param if isinstance(param, str) else None,
     )
-
-
-def _parsed(content: bytes) -> dict[str, Any]:
-    try:
-        answer = orjson.loads(content)
-    except orjson.JSONDecodeError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise Unavailable("the provider's answer is not a JSON object")
-    return answer
 
 
 def _provider_file(item: Any) -> ProviderFile:

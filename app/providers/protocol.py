@@ -9,8 +9,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from fnmatch import fnmatchcase
+from typing import Literal, Protocol, TypeVar
 
+from app.formats.media import plain_type
+from app.formats.openai import FileFacts
+
+Value = TypeVar("Value")
 Carriage = Literal["reference", "inline", "text", "unsupported"]
 
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
@@ -28,7 +33,10 @@ class Capabilities:
     file_ttl_seconds  it deletes every file after this long; None: it keeps them
     chooses_id        we name the file there, so an upload whose answer was lost can be looked up
     batch_input       how a batch gets its lines
-    chat_files        MIME type → how such a file travels in a chat; "*" stands for the rest
+    chat_files        MIME type (`text/plain`, `video/*`, `*` for the rest) → how such a file travels in a chat
+    reference_models  patterns of the models that take references; the others get those files inline
+    inline_max_bytes  the same keys as chat_files → the largest file that travels inside the request itself
+    speaks_openai     its chats are OpenAI's own, so that a request passes through as it was sent
     """
 
     purposes: frozenset[str]
@@ -40,11 +48,34 @@ class Capabilities:
     chooses_id: bool
     batch_input: Literal["file", "inline", "object", "none"]
     chat_files: Mapping[str, Carriage]
+    reference_models: tuple[str, ...] = ("*",)
+    inline_max_bytes: Mapping[str, int] = field(default_factory=lambda: {"*": 20 * 1024 * 1024})
+    speaks_openai: bool = False
+
+    def carriage(self, provider_model: str, mime_type: str) -> Carriage:
+        """How a file of this type travels to this model."""
+        found = _by_type(self.chat_files, mime_type)
+        if found == "reference" and not any(fnmatchcase(provider_model, one) for one in self.reference_models):
+            return "inline"
+        return found
+
+    def max_inline_bytes(self, mime_type: str) -> int:
+        """The largest file of this type that can travel inline or as text."""
+        return _by_type(self.inline_max_bytes, mime_type)
 
     @property
     def stores_files(self) -> bool:
         """Whether there is a Files API at all."""
         return bool(self.purposes)
+
+
+def _by_type(table: Mapping[str, Value], mime_type: str) -> Value:
+    """The entry of a type, else of its kind (`video/*`), else of all (`*`)."""
+    bare = plain_type(mime_type)
+    for key in (bare, f"{bare.partition('/')[0]}/*"):
+        if key in table:
+            return table[key]
+    return table["*"]
 
 
 class UploadInterrupted(Exception):
@@ -101,12 +132,15 @@ class FileContent:
 class ChatRequest:
     """A chat completion, its `model` and file ids already the provider's own.
 
-    `body` is OpenAI's JSON. `timeout_seconds` bounds the silence between two reads, not the whole answer.
+    `body` is OpenAI's JSON; `files` tells what the ids in it stand for. `timeout_seconds` bounds the silence between
+    two reads, not the whole answer. `drop_params` has parameters that the provider does not know dropped, not refused.
     """
 
     provider_model: str
     body: bytes = field(repr=False)
     timeout_seconds: float | None = None
+    files: Mapping[str, FileFacts] = field(default_factory=dict, repr=False)
+    drop_params: bool = False
 
 
 class ChatStream(Protocol):
@@ -140,6 +174,9 @@ class Provider(Protocol):
 
     async def delete_file(self, provider_file_id: str) -> None:
         """Delete a file. Raises Missing when it is not there: the caller counts that as done."""
+
+    def chosen_file_id(self, replica_id: str) -> str:
+        """Where `chooses_id`: what retrieve_file finds a replica's file by, whether its upload was answered or not."""
 
     async def chat(self, request: ChatRequest) -> bytes:
         """Answer a chat completion with OpenAI's JSON."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.providers import azure, openai
+from app.providers import anthropic, azure, openai
 from app.providers.http import Http
 from app.providers.protocol import Capabilities, Provider
 
@@ -37,6 +37,11 @@ def _azure() -> ProviderKind:
     return ProviderKind("azure", azure.Azure, azure.AzureParams, azure.CAPABILITIES, defaults)
 
 
+def _anthropic() -> ProviderKind:
+    defaults = {"api_key": "os.environ/ANTHROPIC_API_KEY"}
+    return ProviderKind("anthropic", anthropic.Anthropic, anthropic.AnthropicParams, anthropic.CAPABILITIES, defaults)
+
+
 def _compatible(name: str, api_base: str, api_key: str | None = None) -> ProviderKind:
     defaults = {"api_base": api_base} | ({"api_key": api_key} if api_key else {})
     kind = openai.Compatible
@@ -48,6 +53,7 @@ REGISTRY: Mapping[str, ProviderKind] = {
     for kind in (
         _openai(),
         _azure(),
+        _anthropic(),
         _compatible("hosted_vllm", "os.environ/HOSTED_VLLM_API_BASE"),
         _compatible("groq", "https://api.groq.com/openai/v1", "os.environ/GROQ_API_KEY"),
         _compatible("mistral", "https://api.mistral.ai/v1", "os.environ/MISTRAL_API_KEY"),

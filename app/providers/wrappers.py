@@ -39,6 +39,7 @@ class Observed:
 
     def __init__(self, provider: Provider, name: str) -> None:
         self.capabilities = provider.capabilities
+        self.chosen_file_id = provider.chosen_file_id
         self._provider = provider
         self._name = name
 
@@ -108,6 +109,7 @@ class Retrying:
     def __init__(self, provider: Provider) -> None:
         self.capabilities = provider.capabilities
         self._provider = provider
+        self.chosen_file_id = provider.chosen_file_id
         self.read_file = provider.read_file
         self.delete_file = provider.delete_file
         self.chat = provider.chat
@@ -115,7 +117,7 @@ class Retrying:
 
         self._retry = stamina.AsyncRetryingCaller(
             attempts=ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=FIRST_WAIT_SECONDS
-        ).on(_worth_another_try)
+        ).on(self._worth_another_try)
 
     async def check(self) -> None:
         """See Provider."""
@@ -133,10 +135,12 @@ class Retrying:
         """See Provider."""
         return await self._retry(self._provider.list_files, after, limit)
 
-
-def _worth_another_try(failure: Exception) -> bool | float:
-    """False, True (wait as the policy says), or the seconds that the provider asked for."""
-    if not isinstance(failure, ProviderError) or not failure.retryable or failure.outcome_unknown:
-        return False
-    wait = failure.retry_after_seconds
-    return True if wait is None else wait if wait <= MAX_WAIT_SECONDS else False
+    def _worth_another_try(self, failure: Exception) -> bool | float:
+        """False, True (wait as the policy says), or the seconds that the provider asked for."""
+        if not isinstance(failure, ProviderError) or not failure.retryable:
+            return False
+        if failure.outcome_unknown and not self.capabilities.chooses_id:
+            # A second file might come of it; under a name of ours the first is found again.
+            return False
+        wait = failure.retry_after_seconds
+        return True if wait is None else wait if wait <= MAX_WAIT_SECONDS else False

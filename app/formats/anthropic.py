@@ -1,0 +1,397 @@
+"""OpenAI's chat completions ↔ Anthropic's Messages (wire.md §3c, §3d).
+
+Contract: https://docs.anthropic.com/en/api/messages and …/messages-streaming.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from app.errors import ProviderError, RateLimited, Rejected, Unavailable
+from app.formats import tool_calls
+from app.formats.answers import (
+    CallArguments,
+    CallStart,
+    Finish,
+    FinishReason,
+    Piece,
+    Reasoning,
+    Refusal,
+    Text,
+    Usage,
+)
+from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
+from app.formats.openai import (
+    AssistantMessage,
+    Chat,
+    Parameters,
+    Part,
+    RefusalPart,
+    SystemMessage,
+    TextPart,
+    ToolMessage,
+    UserMessage,
+)
+
+PROVIDER = "anthropic"
+IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+_FINISH: Mapping[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "pause_turn": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "content_filter",
+}
+
+# --- request ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Dialect:
+    """How an account speaks: `samples` where temperature and top_p still exist (before 2026-10-21), and the answer's
+    length where the caller names none, since Anthropic wants one."""
+
+    samples: bool
+    max_tokens: int
+
+
+def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
+    """The body of POST /v1/messages. Raises Unsupported or Rejected with the parameter."""
+    parameters = chat.parameters
+    chat.refuse_names()
+    body: dict[str, Any] = {"model": chat.provider_model}
+    limit, older_limit = parameters.take("max_completion_tokens"), parameters.take("max_tokens")
+    body["max_tokens"] = limit or older_limit or dialect.max_tokens
+    system, messages = _conversation(chat)
+    if chat_format := _answer_format(parameters, system):
+        body["output_config"] = chat_format
+    if system:
+        body["system"] = system
+    body["messages"] = messages
+    if stop := parameters.take("stop"):
+        body["stop_sequences"] = list(stop)
+    _sampling(parameters, dialect, body)
+    _effort(parameters, body)
+    _tools(parameters, body)
+    if user := parameters.take("safety_identifier") or parameters.take("user"):
+        parameters.take("user")
+        body["metadata"] = {"user_id": user}
+    _service_tier(parameters, body)
+    parameters.finish()
+    if chat.request.stream:
+        body["stream"] = True
+    return body
+
+
+def _answer_format(parameters: Parameters, system: list[dict[str, Any]]) -> dict[str, Any] | None:
+    wanted = parameters.take("response_format")
+    if wanted is None or wanted.type == "text":
+        return None
+    if wanted.type == "json_object":
+        # There is no native form (wire.md §3d): the prompt asks for it.
+        system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
+        return None
+    return {"format": {"type": "json_schema", "schema": wanted.json_schema.schema_}}
+
+
+def _sampling(parameters: Parameters, dialect: Dialect, body: dict[str, Any]) -> None:
+    for name in ("temperature", "top_p"):
+        if not dialect.samples:
+            # A 400 since 2026-10-21; the answer can do without.
+            parameters.leave_out(name)
+        elif (value := parameters.take(name)) is not None:
+            body[name] = min(value, 1.0)
+
+
+def _effort(parameters: Parameters, body: dict[str, Any]) -> None:
+    effort = parameters.take("reasoning_effort")
+    if effort == "none":
+        body["thinking"] = {"type": "disabled"}
+    elif effort is not None:
+        body["output_config"] = {**body.get("output_config", {}), "effort": _EFFORTS[effort]}
+        body["thinking"] = {"type": "adaptive"}
+
+
+def _tools(parameters: Parameters, body: dict[str, Any]) -> None:
+    tools, choice = parameters.take("tools"), parameters.take("tool_choice")
+    parallel = parameters.take("parallel_tool_calls")
+    if not tools:
+        return
+    body["tools"] = [
+        {
+            "name": tool.function.name,
+            **({"description": tool.function.description} if tool.function.description else {}),
+            "input_schema": tool.function.parameters or {"type": "object", "properties": {}},
+            **({"strict": True} if tool.function.strict else {}),
+        }
+        for tool in tools
+    ]
+    if choice is None and parallel is not False:
+        return
+    match choice:
+        case None | "auto":
+            body["tool_choice"] = {"type": "auto"}
+        case "required":
+            body["tool_choice"] = {"type": "any"}
+        case "none":
+            body["tool_choice"] = {"type": "none"}
+            return
+        case named:
+            body["tool_choice"] = {"type": "tool", "name": named.function.name}
+    if parallel is False:
+        body["tool_choice"]["disable_parallel_tool_use"] = True
+
+
+def _service_tier(parameters: Parameters, body: dict[str, Any]) -> None:
+    match parameters.take("service_tier"):
+        case None | "auto":
+            pass
+        case "default":
+            body["service_tier"] = "standard_only"
+        case tier:
+            parameters.refuse("service_tier", f"Anthropic has no tier {tier!r}; it has auto and default")
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+
+def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The system blocks, and the turns: what follows one another in the same role is one turn."""
+    system: list[dict[str, Any]] = []
+    turns: list[dict[str, Any]] = []
+    for index, message in enumerate(chat.messages):
+        where = f"messages[{index}]"
+        match message:
+            case SystemMessage() if not turns:
+                system += _texts(message.content)
+            case SystemMessage():
+                # A system role within the conversation depends on the model (wire.md §3d).
+                _add(turns, "user", _texts(message.content))
+            case UserMessage():
+                _add(turns, "user", _blocks(chat, message.content, where))
+            case ToolMessage():
+                _add(turns, "user", [_tool_result(chat, message, where)])
+            case AssistantMessage():
+                _add(turns, "assistant", _said(message, where))
+    return system, turns
+
+
+def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
+    if not blocks:
+        return
+    if turns and turns[-1]["role"] == role:
+        turns[-1]["content"] += blocks
+    else:
+        turns.append({"role": role, "content": blocks})
+
+
+def _texts(parts: tuple[TextPart, ...]) -> list[dict[str, Any]]:
+    # Anthropic refuses empty text blocks.
+    return [{"type": "text", "text": part.text} for part in parts if part.text]
+
+
+def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = []
+    if message.tool_calls:
+        # Signed thinking comes back first, unchanged, or the turn is refused.
+        blocks += tool_calls.extra_of(message.tool_calls[0].id, PROVIDER) or []
+    for index, part in enumerate(message.content):
+        match part:
+            case TextPart(text=text) if text:
+                blocks.append({"type": "text", "text": text})
+            case TextPart():
+                pass
+            case RefusalPart(refusal=text):
+                blocks.append({"type": "text", "text": text})
+            case _:
+                raise Rejected(
+                    f"{where}.content[{index}]: an assistant's message holds text", param=f"{where}.content[{index}]"
+                )
+    if message.refusal:
+        blocks.append({"type": "text", "text": message.refusal})
+    for index, call in enumerate(message.tool_calls):
+        blocks.append(
+            {
+                "type": "tool_use",
+                "id": tool_calls.vendor_id(call.id, _CALL_ID),
+                "name": call.function.name,
+                "input": call.function.parsed(f"{where}.tool_calls[{index}]"),
+            }
+        )
+    return blocks
+
+
+def _tool_result(chat: Chat, message: ToolMessage, where: str) -> dict[str, Any]:
+    return {
+        "type": "tool_result",
+        "tool_use_id": tool_calls.vendor_id(message.tool_call_id, _CALL_ID),
+        "content": _blocks(chat, message.content, where),
+    }
+
+
+def _blocks(chat: Chat, parts: tuple[Part, ...], where: str) -> list[dict[str, Any]]:
+    blocks = []
+    for index, part in enumerate(parts):
+        here = f"{where}.content[{index}]"
+        match part:
+            case TextPart(text=text):
+                if text:
+                    blocks.append({"type": "text", "text": text})
+            case RefusalPart():
+                raise Rejected(f"{here}: only an assistant refuses", param=here)
+            case _:
+                blocks.append(_media_block(media_of(part, chat.files, here)))
+    return blocks
+
+
+def _media_block(media: Media) -> dict[str, Any]:
+    if media.mime_type in IMAGES:
+        return {"type": "image", "source": _source(media)}
+    if media.mime_type == "application/pdf" or (media.mime_type == "text/plain" and not media.url):
+        source = _source(media)
+        if media.data is not None and media.mime_type == "text/plain":
+            source = {"type": "text", "media_type": "text/plain", "data": media.text()}
+        return {"type": "document", "source": source} | ({"title": media.filename} if media.filename else {})
+    if media.kind == "text" and media.data is not None:
+        filename = media.filename or DEFAULT_FILENAMES["text/plain"]
+        return {"type": "text", "text": text_file(filename, media.text())}
+    raise media.refused(f"Anthropic takes PDF, text, png, jpeg, gif and webp, not {media.mime_type}")
+
+
+def _source(media: Media) -> dict[str, Any]:
+    if media.file_id is not None:
+        return {"type": "file", "file_id": media.file_id}
+    if media.url is not None:
+        return {"type": "url", "url": media.url}
+    return {"type": "base64", "media_type": media.mime_type, "data": media.data}
+
+
+# --- answer -----------------------------------------------------------------------------------------------------
+
+
+class Reader:
+    """Reads a message, whole or as its events."""
+
+    def __init__(self) -> None:
+        self.id, self.model, self.complete = "", "", False
+        self._usage: dict[str, Any] = {}
+        # The block that is open, and the thinking that the next tool call carries.
+        self._block: dict[str, Any] = {}
+        self._thinking: list[dict[str, Any]] = []
+        self._calls = 0
+        self._has_arguments = False
+
+    def whole(self, answer: dict[str, Any]) -> Iterator[Piece]:
+        """The pieces of a message: those of the events in which it would have been streamed."""
+        for event in _events_of(answer):
+            yield from self.event(event)
+
+    def event(self, event: dict[str, Any]) -> Iterator[Piece]:
+        """The pieces of one event."""
+        match event.get("type"):
+            case "message_start":
+                message = event["message"]
+                self.id, self.model = str(message["id"]), str(message["model"])
+                self._usage = dict(message.get("usage") or {})
+            case "content_block_start":
+                yield from self._opened(dict(event["content_block"]))
+            case "content_block_delta":
+                yield from self._continued(event["delta"])
+            case "content_block_stop":
+                yield from self._closed()
+            case "message_delta":
+                yield from self._ended(event)
+            case "error":
+                raise stream_error(event.get("error") or {})
+
+    def _opened(self, block: dict[str, Any]) -> Iterator[Piece]:
+        self._block = block
+        match block["type"]:
+            case "text" if block.get("text"):
+                yield Text(block["text"])
+            case "thinking" if block.get("thinking"):
+                yield Reasoning(block["thinking"])
+            case "tool_use":
+                call_id = tool_calls.with_extra(block["id"], PROVIDER, self._thinking)
+                self._thinking = []
+                yield CallStart(self._calls, call_id, block["name"])
+                self._calls += 1
+                self._has_arguments = bool(block.get("input"))
+                if block.get("input"):
+                    yield CallArguments(self._calls - 1, orjson.dumps(block["input"]).decode())
+
+    def _continued(self, delta: Mapping[str, Any]) -> Iterator[Piece]:
+        match delta["type"]:
+            case "text_delta":
+                yield Text(delta["text"])
+            case "input_json_delta" if delta["partial_json"]:
+                self._has_arguments = True
+                yield CallArguments(self._calls - 1, delta["partial_json"])
+            case "thinking_delta":
+                self._block["thinking"] = self._block.get("thinking", "") + delta["thinking"]
+                yield Reasoning(delta["thinking"])
+            case "signature_delta":
+                self._block["signature"] = self._block.get("signature", "") + delta["signature"]
+
+    def _closed(self) -> Iterator[Piece]:
+        block, self._block = self._block, {}
+        if block.get("type") in ("thinking", "redacted_thinking"):
+            self._thinking.append(block)
+        elif block.get("type") == "tool_use" and not self._has_arguments:
+            # OpenAI's clients parse the arguments, and nothing is no JSON.
+            yield CallArguments(self._calls - 1, "{}")
+
+    def _ended(self, event: Mapping[str, Any]) -> Iterator[Piece]:
+        self._usage |= {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
+        delta = event["delta"]
+        reason = delta.get("stop_reason") or "end_turn"
+        details = delta.get("stop_details") or {}
+        if reason == "refusal" and details.get("explanation"):
+            yield Refusal(details["explanation"])
+        yield Finish(_FINISH.get(reason, "stop"))
+        yield _usage(self._usage)
+        self.complete = True
+
+
+def _events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    yield {"type": "message_start", "message": message}
+    for block in message["content"]:
+        yield {"type": "content_block_start", "content_block": block}
+        yield {"type": "content_block_stop"}
+    delta = {"stop_reason": message.get("stop_reason"), "stop_details": message.get("stop_details")}
+    yield {"type": "message_delta", "delta": delta, "usage": message.get("usage")}
+
+
+def _usage(counts: Mapping[str, Any]) -> Usage:
+    written, read = counts.get("cache_creation_input_tokens") or 0, counts.get("cache_read_input_tokens") or 0
+    return Usage(
+        # The three are disjoint (wire.md §3d).
+        prompt_tokens=(counts.get("input_tokens") or 0) + written + read,
+        completion_tokens=counts.get("output_tokens") or 0,
+        cached_tokens=read,
+        cache_write_tokens=written,
+        reasoning_tokens=(counts.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+    )
+
+
+def stream_error(error: Mapping[str, Any]) -> ProviderError:
+    """The error that an event of a stream tells of, by its type (wire.md §3b)."""
+    message = str(error.get("message") or "the provider broke the stream off")[:2000]
+    match error.get("type"):
+        case "rate_limit_error":
+            return RateLimited(message)
+        case "invalid_request_error" | "request_too_large" | "not_found_error":
+            return Rejected(message)
+        case "overloaded_error" | "api_error" | "timeout_error":
+            return Unavailable(message)
+        case _:
+            return Unavailable("the provider broke the stream off")

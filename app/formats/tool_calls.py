@@ -1,0 +1,52 @@
+"""Tool call ids that carry what a vendor wants back on the next turn: signed thinking, thought signatures.
+
+OpenAI's clients return an id unchanged and nothing else reliably, so it rides there: `<vendor's id>~mux.<base64url of
+deflated JSON>`. No server keeps state, and another vendor's part of it is never sent on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+import zlib
+from typing import Any
+
+import orjson
+
+MARK = "~mux."
+# Nobody's thinking is longer; a forged id must not unpack to gigabytes.
+MAX_EXTRA_BYTES = 4 * 1024 * 1024
+
+
+def with_extra(vendor_id: str, provider: str, extra: Any) -> str:
+    """An id that carries `extra` (JSON) for the provider; without any, the vendor's own id."""
+    if not extra:
+        return vendor_id
+    packed = zlib.compress(orjson.dumps({provider: extra}), 9)
+    return f"{vendor_id}{MARK}{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
+
+
+def without_extra(call_id: str) -> str:
+    """The vendor's own id."""
+    return call_id.partition(MARK)[0]
+
+
+def extra_of(call_id: str, provider: str) -> Any:
+    """What the id carries for this provider; None when it carries nothing, or nothing that is whole."""
+    packed = call_id.partition(MARK)[2]
+    if not packed:
+        return None
+    try:
+        deflated = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
+        content = zlib.decompressobj().decompress(deflated, MAX_EXTRA_BYTES)
+        return orjson.loads(content).get(provider)
+    except (binascii.Error, zlib.error, orjson.JSONDecodeError, AttributeError):
+        return None
+
+
+def vendor_id(call_id: str, allowed: re.Pattern[str]) -> str:
+    """The id as this vendor's pattern allows it: another vendor's, if it does not fit, becomes a digest of itself."""
+    own = without_extra(call_id)
+    return own if allowed.fullmatch(own) else f"call_{hashlib.sha256(own.encode()).hexdigest()[:32]}"

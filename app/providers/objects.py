@@ -1,0 +1,235 @@
+"""The files of a provider that has no Files API but a bucket: Vertex AI on Google Cloud Storage, Bedrock on S3.
+
+An object is named after its replica, and only ever created: an upload whose answer was lost is found again by its name.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
+
+import obstore
+from obstore.exceptions import (
+    AlreadyExistsError,
+    BaseError,
+    NotFoundError,
+    PermissionDeniedError,
+    PreconditionError,
+    UnauthenticatedError,
+)
+from obstore.store import GCSStore, S3Store
+
+from app.errors import Missing, Unauthorized, Unavailable
+from app.providers.http import READ_CHUNK_BYTES
+from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage, UploadInterrupted
+
+if TYPE_CHECKING:
+    from obstore import ObjectMeta
+
+# S3 takes no smaller parts but the last; two are on their way while the next is filled.
+PART_BYTES = 5 * 1024 * 1024
+PARTS_AT_ONCE = 2
+
+_FILENAME = re.compile(r"filename\*=UTF-8''([^;]+)")
+# Retrying is the wrappers' business.
+NO_RETRIES = {"max_retries": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """One bucket, below one prefix. `scheme` is gs or s3: with bucket and key it makes the provider file id."""
+
+    store: GCSStore | S3Store
+    scheme: str
+    bucket: str
+    prefix: str
+
+    def file_id_of(self, replica_id: str) -> str:
+        """The id that a replica's object has, or would have."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}{replica_id}"
+
+    async def check(self) -> None:
+        """List one object: it needs bucket and credentials."""
+        await self.list_files(None, 1)
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """Put the object; in parts, from the second on, when it is larger than one."""
+        file_id = self.file_id_of(upload.replica_id)
+        key = self._key(file_id)
+        attributes = {
+            "Content-Type": upload.mime_type,
+            "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.filename, safe='')}",
+        }
+        chunks = upload.open()
+        first, ended = await _first_part(chunks)
+        try:
+            if ended:
+                with suppress(_Exists), _errors():
+                    await obstore.put_async(self.store, key, first, mode="create", attributes=attributes)
+            elif not await self._exists(key):
+                await self._put_parts(key, _Parts(first, chunks), attributes)
+            # Also the proof, for an object that an earlier attempt made, that it is this one.
+            return await self.retrieve_file(file_id)
+        except Unavailable as failure:
+            # Its name tells later whether it was made.
+            failure.outcome_unknown = True
+            raise
+
+    async def _put_parts(self, key: str, parts: _Parts, attributes: dict[str, str]) -> None:
+        """Put in parts; whatever ends it early ends at the store too, so that no part is left there."""
+        put = asyncio.ensure_future(
+            obstore.put_async(
+                self.store,
+                key,
+                parts,
+                attributes=attributes,
+                use_multipart=True,
+                chunk_size=PART_BYTES,
+                max_concurrency=PARTS_AT_ONCE,
+            )
+        )
+        try:
+            with _errors():
+                await asyncio.shield(put)
+        except asyncio.CancelledError:
+            parts.end()
+            with suppress(Exception):
+                await put
+            raise
+        except Unavailable:
+            if parts.interruption is not None:
+                raise parts.interruption from None
+            raise
+
+    async def _exists(self, key: str) -> bool:
+        try:
+            with _errors():
+                await obstore.head_async(self.store, key)
+        except Missing:
+            return False
+        return True
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """Describe an object; the filename is in its Content-Disposition."""
+        with _errors():
+            found = await obstore.get_async(self.store, self._key(provider_file_id), options={"head": True})
+        meta, disposition = found.meta, str(found.attributes.get("Content-Disposition", ""))
+        filename = _FILENAME.search(disposition)
+        return ProviderFile(
+            id=provider_file_id,
+            filename=unquote(filename[1]) if filename else meta["path"].rpartition("/")[2],
+            bytes=meta["size"],
+            purpose=None,
+            created_at=int(meta["last_modified"].timestamp()),
+        )
+
+    @asynccontextmanager
+    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+        """Open an object's bytes."""
+        with _errors():
+            found = await obstore.get_async(self.store, self._key(provider_file_id))
+
+        async def chunks() -> AsyncIterator[bytes]:
+            with _errors():
+                async for chunk in found.stream(min_chunk_size=READ_CHUNK_BYTES):
+                    yield bytes(chunk)
+
+        yield FileContent(chunks(), found.meta["size"])
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """One page below the prefix, by key. A list knows no filenames."""
+        with _errors():
+            pages = obstore.list(self.store, self.prefix, offset=after, chunk_size=limit)
+            page: Sequence[ObjectMeta] = await anext(aiter(pages), [])
+        files = tuple(
+            ProviderFile(
+                id=f"{self.scheme}://{self.bucket}/{meta['path']}",
+                filename=None,
+                bytes=meta["size"],
+                purpose=None,
+                created_at=int(meta["last_modified"].timestamp()),
+            )
+            for meta in page
+        )
+        return ProviderFilePage(files, page[-1]["path"] if len(page) == limit else None)
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """Delete an object. S3 does not say whether there was one."""
+        with _errors():
+            await obstore.delete_async(self.store, self._key(provider_file_id))
+
+    def _key(self, provider_file_id: str) -> str:
+        key = provider_file_id.removeprefix(f"{self.scheme}://{self.bucket}/")
+        if key == provider_file_id:
+            raise Missing(f"{provider_file_id[:200]!r} is not in the bucket {self.bucket}")
+        return key
+
+
+async def _first_part(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+    """The first bytes, and whether they are all."""
+    first = bytearray()
+    async for chunk in chunks:
+        first += chunk
+        if len(first) > PART_BYTES:
+            return bytes(first), False
+    return bytes(first), True
+
+
+class _Parts:
+    """An upload's bytes as obstore pulls them. obstore hides what they raise, so it is kept in `interruption`."""
+
+    def __init__(self, first: bytes, chunks: AsyncIterator[bytes]) -> None:
+        self._first: bytes | None = first
+        self._chunks = chunks
+        self._reading: asyncio.Future[bytes] | None = None
+        self._ended = False
+        self.interruption: UploadInterrupted | None = None
+
+    def __aiter__(self) -> _Parts:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self._ended:
+            raise UploadInterrupted
+        if self._first is not None:
+            first, self._first = self._first, None
+            return first
+        self._reading = asyncio.ensure_future(anext(self._chunks))
+        try:
+            return await self._reading
+        except asyncio.CancelledError:
+            raise UploadInterrupted from None
+        except UploadInterrupted as interruption:
+            self.interruption = interruption
+            raise
+
+    def end(self) -> None:
+        """Have the next read, or the one under way, fail."""
+        self._ended = True
+        if self._reading is not None:
+            self._reading.cancel()
+
+
+class _Exists(Exception):
+    """There is an object of this name."""
+
+
+@contextmanager
+def _errors() -> Iterator[None]:
+    """obstore's exceptions → our tree. Most refusals are one class there, so they count as a failure of the store."""
+    try:
+        yield
+    except (AlreadyExistsError, PreconditionError) as failure:
+        raise _Exists from failure
+    except NotFoundError as failure:
+        raise Missing("the bucket holds no such object") from failure
+    except (PermissionDeniedError, UnauthenticatedError) as failure:
+        raise Unauthorized("the object store refused the gateway's credentials") from failure
+    except BaseError as failure:
+        reason = str(failure).partition("\n")[0][:200]
+        raise Unavailable(f"the object store did not answer as it should ({reason})") from failure
