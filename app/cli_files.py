@@ -119,7 +119,7 @@ def _with_gateway(config: Path | None, team: str, work: Callable[[Gateway, Calle
     """Run `work` in a gateway of this process, as an admin of the team."""
 
     async def run(url: str) -> Result:
-        async with running(replace(found, database_url=url)) as (gateway, _):
+        async with running(replace(found, database_url=url)) as gateway:
             async with gateway.database.read() as reader:
                 caller = keyless_admin(await existing_team(reader, team))
             return await work(gateway, caller)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, SecretStr, ValidationError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from app.errors import BadRequest, NotFound
+from app.errors import NotFound
 from app.gateway import caller_of, gateway_of
 from app.providers.http import Http
 from app.providers.protocol import Provider
@@ -22,9 +22,9 @@ from app.settings import Entry, Settings, explain
 from app.yaml_file import SettingsError, resolve
 
 # Parameters of an entry that belong to the deployment and not to the account.
-DEPLOYMENT_PARAMS = frozenset({"account", "timeout"})
+DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params"})
 # Two entries that differ only in these speak to the same account.
-NOT_IDENTITY = frozenset({"api_version"})
+NOT_IDENTITY = frozenset({"api_version", "auth_header", "max_tokens"})
 
 
 async def list_endpoint(request: Request) -> Response:
@@ -72,6 +72,8 @@ class Deployment:
     # Its own, since two deployments of one account may speak different API versions.
     provider: Provider = field(repr=False)
     timeout_seconds: float | None = None
+    # Parameters that the provider does not know are dropped, and not refused.
+    drop_params: bool = False
 
 
 class Deployments:
@@ -96,31 +98,18 @@ class Deployments:
         return self.by_model_name.get(model_name, ())
 
     def accounts_of(self, model_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
-        """Account name → the model names that are served there: where a file with these targets is uploaded.
-
-        Raises BadRequest for a model name whose accounts have no Files API.
-        """
+        """Account name → the model names that are served there: where a file with these targets is to be usable."""
         found: dict[str, tuple[str, ...]] = {}
         for name in model_names:
             for deployment in self.of(name):
-                account = deployment.account
-                if not account.stores_files:
-                    raise BadRequest(
-                        f"the model name {name!r} cannot be a target: its provider {account.provider_name} has no "
-                        "Files API",
-                        param="target_model_names",
-                        code="target_without_files",
-                    )
-                if name not in found.get(account.name, ()):
-                    found[account.name] = (*found.get(account.name, ()), name)
+                account = deployment.account.name
+                if name not in found.get(account, ()):
+                    found[account] = (*found.get(account, ()), name)
         return found
 
-    def shuffled(self, model_name: str, holding: Collection[str] | None) -> list[Deployment]:
-        """The model name's deployments in random order, which spreads the load; only those on accounts in
-        `holding`, if given."""
+    def shuffled(self, model_name: str) -> list[Deployment]:
+        """The model name's deployments in random order, which spreads the load."""
         deployments = self.of(model_name)
-        if holding is not None:
-            deployments = tuple(one for one in deployments if one.account.name in holding)
         return random.sample(deployments, len(deployments)) if len(deployments) > 1 else list(deployments)
 
 
@@ -143,6 +132,7 @@ def build(settings: Settings, http: Http) -> Deployments:
                     accounts[name],
                     provider,
                     one.timeout_seconds,
+                    one.drop_params,
                 )
             )
     return Deployments(deployments, accounts, ignored)
@@ -181,6 +171,7 @@ class _Resolved:
     identity: str
     given_name: str | None
     timeout_seconds: float | None
+    drop_params: bool
 
     @classmethod
     def of(cls, entry: Entry, ignored: list[str]) -> _Resolved:
@@ -198,8 +189,8 @@ class _Resolved:
         required = {key for key in kind.params.model_fields if key not in written}
         written |= {key: value for key, value in kind.defaults.items() if key in required}
         params = _validated(entry, kind, written)
-        timeout = _timeout(entry)
-        return cls(entry, kind, params, _identity(kind, params, written), _given_name(entry), timeout)
+        identity = _identity(kind, params, written)
+        return cls(entry, kind, params, identity, _given_name(entry), _timeout(entry), _drop_params(entry))
 
 
 def _validated(entry: Entry, kind: ProviderKind, written: Mapping[str, Any]) -> BaseModel:
@@ -247,6 +238,13 @@ def _timeout(entry: Entry) -> float | None:
     if seconds <= 0:
         raise entry.place_of("timeout").error("timeout must be a number of seconds above 0")
     return seconds
+
+
+def _drop_params(entry: Entry) -> bool:
+    value = resolve(entry.params.get("drop_params"), entry.place_of("drop_params"))
+    if value not in (None, True, False):
+        raise entry.place_of("drop_params").error("drop_params must be true or false")
+    return bool(value)
 
 
 def _account_names(entries: Iterable[_Resolved]) -> dict[str, str]:

@@ -7,6 +7,7 @@ GatewayError
 ├── NotFound              404  no such file, batch, route; another team's is the same
 ├── MethodNotAllowed      405
 ├── TooLarge              413  over a limit of the gateway or of a provider
+├── RangeNotSatisfiable   416  no byte of the range exists
 ├── Overloaded            503  the gateway cannot serve now; carries retry-after
 ├── StorageFull           507  the spool's disk is full
 ├── Internal              500  a bug of ours
@@ -129,6 +130,21 @@ class TooLarge(GatewayError):
 
     status = 413
     default_code = "file_too_large"
+
+
+class RangeNotSatisfiable(GatewayError):
+    """The range that was asked for begins behind the file's end."""
+
+    status = 416
+    default_code = "range_not_satisfiable"
+
+    def __init__(self, message: str, size_bytes: int) -> None:
+        super().__init__(message, param="range")
+        self.size_bytes = size_bytes
+
+    def headers(self) -> dict[str, str]:
+        """Adds the size, as RFC 9110 §15.5.17 asks."""
+        return {**super().headers(), "content-range": f"bytes */{self.size_bytes}"}
 
 
 class Overloaded(GatewayError):

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from app.access.authenticate import Caller, Keys
     from app.db.session import Database
     from app.deployments import Deployments
+    from app.files.mappings import Mappings
+    from app.files.sources import Sources
     from app.settings import Options
 
 
@@ -24,6 +26,8 @@ class Gateway:
     database: Database
     deployments: Deployments
     keys: Keys
+    mappings: Mappings
+    sources: Sources
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -21,13 +21,14 @@ from app.files.expire import expire_due
 from app.files.mappings import Mappings
 from app.files.processing import processing_due
 from app.files.repair import repair_due
+from app.files.sources import Sources, sources_due
 from app.gateway import Gateway
 from app.providers.http import open_http
 from app.settings import Settings
 
 log = structlog.get_logger("filemux")
 
-DUES = (delete_due, expire_due, processing_due, repair_due)
+DUES = (delete_due, expire_due, processing_due, repair_due, sources_due)
 
 
 def create_app(settings: Settings) -> Edge:
@@ -35,16 +36,16 @@ def create_app(settings: Settings) -> Edge:
 
     @asynccontextmanager
     async def lifespan(_: Any) -> AsyncIterator[dict[str, Any]]:
-        async with running(settings) as (gateway, mappings):
+        async with running(settings) as gateway:
             _spare_the_collector()
-            yield {"gateway": gateway, "mappings": mappings}
+            yield {"gateway": gateway}
 
     router = Router(routes.ROUTES, default=routes.not_found, redirect_slashes=False, lifespan=lifespan)
     return Edge(router)
 
 
 @asynccontextmanager
-async def running(settings: Settings) -> AsyncIterator[tuple[Gateway, Mappings]]:
+async def running(settings: Settings) -> AsyncIterator[Gateway]:
     """A gateway with its worker and its caches, until the block is left. Raises SettingsError."""
     assert settings.database_url is not None
     assert settings.master_key is not None
@@ -58,13 +59,14 @@ async def running(settings: Settings) -> AsyncIterator[tuple[Gateway, Mappings]]
         mappings = Mappings(database)
         spool_dir = settings.data_dir / "spool"
         spool_dir.mkdir(parents=True, exist_ok=True)
-        gateway = Gateway(settings.options, spool_dir, database, built, keys)
+        sources = Sources(settings.options.sources.store, settings.data_dir / "sources")
+        gateway = Gateway(settings.options, spool_dir, database, built, keys, mappings, sources)
         tasks = [
             asyncio.create_task(listen(database.url, (keys.cache, mappings.cache))),
             asyncio.create_task(worker.run(gateway, DUES)),
         ]
         stack.push_async_callback(_ended, tasks)
-        yield gateway, mappings
+        yield gateway
 
 
 def _spare_the_collector() -> None:

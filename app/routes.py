@@ -9,7 +9,7 @@ from app import deployments, health, openapi
 from app.access import keys, teams
 from app.chat import complete
 from app.errors import NotFound
-from app.files import delete, read, upload
+from app.files import content, delete, read, upload
 
 _metrics = health.Metrics()
 
@@ -27,7 +27,7 @@ ROUTES: list[BaseRoute] = [
     _route("POST", "/files", upload.endpoint),
     _route("GET", "/files", read.list_endpoint),
     _route("GET", "/files/{file_id}", read.endpoint),
-    _route("GET", "/files/{file_id}/content", read.content_endpoint),
+    _route("GET", "/files/{file_id}/content", content.endpoint),
     _route("DELETE", "/files/{file_id}", delete.endpoint),
     # models
     _route("GET", "/models", deployments.list_endpoint),

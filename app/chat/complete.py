@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Any
 
@@ -16,16 +16,12 @@ import orjson
 import structlog
 from prometheus_client import Counter, Histogram
 
-from app import ids
-from app.access.authenticate import Caller
-from app.deployments import Deployment
-from app.errors import BadRequest, Forbidden, Missing, NotFound, ProviderError, TooLarge, Unauthorized, Unavailable
-from app.files.mappings import FileMapping, Mappings
-from app.files.references import Found, Reference, find, position, rewrite
-from app.files.replicas import queries as replica_queries
+from app.chat.choice import Candidate, Choice
+from app.errors import BadRequest, Missing, ProviderError, TooLarge, Unauthorized, Unavailable, Unsupported
+from app.files.references import Found, find
 from app.gateway import Gateway
 from app.hangup import EndedByHangUp
-from app.providers.protocol import ChatRequest, ChatStream
+from app.providers.protocol import ChatStream
 
 log = structlog.get_logger("filemux.chat")
 
@@ -62,7 +58,7 @@ class Endpoint:
         scope["state"]["caller"] = caller
         caller.require("member", "a chat completion")
         chat = await _read(receive)
-        candidates = await _Choice(gateway, scope["state"]["mappings"], caller, chat).candidates()
+        candidates = await Choice(gateway, caller, chat.model_name, chat.body, chat.found).candidates()
         GATEWAY_SECONDS.observe(time.perf_counter() - started)
         outcome = "ok"
         try:
@@ -115,111 +111,13 @@ async def _read_on(first: bytes, receive: Receive) -> bytes:
             return bytes(content)
 
 
-class _Choice:
-    """Which deployments may answer a chat, and what each is to be sent."""
-
-    def __init__(self, gateway: Gateway, mappings: Mappings, caller: Caller, chat: _Chat) -> None:
-        self._gateway, self._mappings, self._caller, self._chat = gateway, mappings, caller, chat
-
-    async def candidates(self) -> list[tuple[Deployment, bytes]]:
-        """The deployments that hold every file, in the order in which to try them, each with its body.
-
-        Raises NotFound or Forbidden for the model name, BadRequest for a file, with its position in the payload.
-        """
-        model_name = self._chat.model_name
-        if not self._gateway.deployments.of(model_name):
-            usable = ", ".join(self._gateway.deployments.names(self._caller.models)) or "none"
-            reason = f"there is no model name {model_name[:200]!r}; your key may use: {usable}"
-            raise NotFound(reason, param="model", code="model_not_found")
-        if not self._caller.may_use(model_name):
-            reason = f"this key may not use the model name {model_name!r}"
-            raise Forbidden(reason, param="model", code="model_name_not_allowed")
-        files = await self._files()
-        holding = set.intersection(*(set(found.provider_file_ids) for found in files.values())) if files else None
-        deployments = self._gateway.deployments.shuffled(model_name, holding)
-        if not deployments:
-            raise self._no_replica(files)
-        return [(deployment, self._body_for(deployment, files)) for deployment in deployments]
-
-    def _body_for(self, deployment: Deployment, files: Mapping[str, FileMapping]) -> bytes:
-        account = deployment.account.name
-
-        def provider_file_id(file_id: str) -> str | None:
-            mapping = files.get(file_id)
-            return None if mapping is None else mapping.provider_file_ids[account]
-
-        return rewrite(self._chat.body, self._chat.found, deployment.provider_model, provider_file_id)
-
-    async def _files(self) -> dict[str, FileMapping]:
-        files: dict[str, FileMapping] = {}
-        raw: list[Reference] = []
-        for reference in self._chat.found.references:
-            if reference.file_id in files:
-                continue
-            if not ids.is_file_id(reference.file_id):
-                raw.append(reference)
-                continue
-            mapping = await self._mappings.find(self._caller.reach, reference.file_id)
-            if mapping is None:
-                raise self._refused(reference)
-            files[reference.file_id] = mapping
-        if raw:
-            await self._check_raw(raw)
-        return files
-
-    async def _check_raw(self, references: list[Reference]) -> None:
-        """A provider's own id passes only with the permission, and never when it is another team's replica."""
-        if not self._caller.provider_files:
-            raise self._refused(references[0])
-        accounts = [one.account.name for one in self._gateway.deployments.of(self._chat.model_name)]
-        async with self._gateway.database.read() as reader:
-            raw_ids = [reference.file_id for reference in references]
-            foreign = await replica_queries.foreign_provider_files(reader, self._caller.team_id, accounts, raw_ids)
-        for reference in references:
-            if reference.file_id in foreign:
-                raise self._refused(reference)
-
-    def _refused(self, reference: Reference) -> BadRequest:
-        where = position(self._chat.body, reference)
-        return BadRequest(
-            f"{where}: No such File object: {reference.file_id[:100]}", param=where, code="file_not_found"
-        )
-
-    def _no_replica(self, files: Mapping[str, FileMapping]) -> BadRequest:
-        """No account of this model name has all files: say which model names have each of them."""
-        wanted = {deployment.account.name for deployment in self._gateway.deployments.of(self._chat.model_name)}
-        for reference in self._chat.found.references:
-            mapping = files.get(reference.file_id)
-            if mapping is not None and not wanted & set(mapping.provider_file_ids):
-                where = position(self._chat.body, reference)
-                names = ", ".join(self._names_with(mapping.provider_file_ids)) or "none that your key may use"
-                return BadRequest(
-                    f"{where}: the file {reference.file_id} is not at the provider of {self._chat.model_name!r}; model "
-                    f"names that have it: {names}",
-                    param=where,
-                    code="file_without_replica",
-                )
-        return BadRequest(
-            f"no single account behind {self._chat.model_name!r} has all files of this request",
-            param="messages",
-            code="file_without_replica",
-        )
-
-    def _names_with(self, accounts: Collection[str]) -> list[str]:
-        deployments = self._gateway.deployments
-        return [
-            name
-            for name in deployments.names(self._caller.models)
-            if any(deployment.account.name in accounts for deployment in deployments.of(name))
-        ]
-
-
-async def _answer(chat: _Chat, candidates: list[tuple[Deployment, bytes]], send: Send) -> None:
+async def _answer(chat: _Chat, candidates: list[Candidate], send: Send) -> None:
     """Ask one deployment after the other until one has begun to answer."""
     last = len(candidates) - 1
-    for index, (deployment, body) in enumerate(candidates):
-        request = ChatRequest(deployment.provider_model, body, deployment.timeout_seconds)
+    for index, candidate in enumerate(candidates):
+        deployment = candidate.deployment
         try:
+            request = await candidate.request()
             if chat.stream:
                 await _stream(await deployment.provider.stream_chat(request), send)
             else:
@@ -233,8 +131,9 @@ async def _answer(chat: _Chat, candidates: list[tuple[Deployment, bytes]], send:
 
 
 def _another_may_answer(failure: ProviderError) -> bool:
-    """429, 5xx, a dropped connection, and our own refused credentials, which are not the caller's fault."""
-    return failure.status in (429, 503) or isinstance(failure, Unauthorized)
+    """429, 5xx, a dropped connection, our own refused credentials, which are not the caller's fault, and what this
+    provider cannot do but another may."""
+    return failure.status in (429, 503) or isinstance(failure, Unauthorized | Unsupported)
 
 
 def _for_caller(failure: ProviderError) -> Exception:

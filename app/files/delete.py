@@ -23,6 +23,7 @@ from app.db.session import Row
 from app.errors import Missing, NotFound, Overloaded, ProviderError
 from app.files import queries
 from app.files.replicas import queries as replica_queries
+from app.files.sources import remove_source
 from app.gateway import Gateway, caller_of, gateway_of
 
 log = structlog.get_logger("filemux.files")
@@ -46,18 +47,18 @@ async def endpoint(request: Request) -> Response:
 
 async def delete_file(gateway: Gateway, caller: Caller, file_id: str) -> None:
     """Delete a file everywhere. Raises NotFound; returns once every provider answered or REQUEST_SECONDS passed."""
-    replicas = None
+    marked = None
     if ids.is_file_id(file_id):
         async with gateway.database.write() as writer:
-            replicas = await queries.mark_deleting(writer, caller.reach, file_id, LEASE_SECONDS)
-            if replicas is not None:
+            marked = await queries.mark_deleting(writer, caller.reach, file_id, LEASE_SECONDS)
+            if marked is not None:
                 await Actor.of(caller).did(writer, "file.delete", file_id)
-    if replicas is None:
+    if marked is None:
         raise NotFound(f"No such File object: {file_id[:100]}", param="id")
-    if replicas:
-        work = asyncio.create_task(delete_replicas(gateway, replicas))
-        # Past the time the work goes on; a crash meanwhile costs one lease.
-        await asyncio.wait({work}, timeout=REQUEST_SECONDS)
+    file, replicas = marked
+    work = [asyncio.create_task(one) for one in (remove_source(gateway, file), delete_replicas(gateway, replicas))]
+    # Past the time the work goes on; a crash meanwhile costs one lease.
+    await asyncio.wait(work, timeout=REQUEST_SECONDS)
 
 
 async def delete_due(gateway: Gateway) -> int:

@@ -81,6 +81,8 @@ class Fanout:
     async def abandoned(self) -> list[Outcome]:
         """Cut off the uploads that the provider cannot have completed, and wait for the answers of the others."""
         self._abandoned = True
+        if not self._tasks:
+            return []
         for task, outcome in zip(self._tasks, self.outcomes, strict=True):
             if not outcome.delivered:
                 task.cancel()

@@ -1,10 +1,11 @@
-"""File id → its team and where its replicas are, cached in every process and kept true by NOTIFY."""
+"""File id → its facts and where its replicas are, cached in every process and kept true by NOTIFY."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from app.db.notify import NotifiedCache
 from app.db.session import Database
@@ -15,12 +16,38 @@ MAX_CACHED = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class FileMapping:
-    """What a chat needs to know of a file: account name → the provider's id there."""
+class Replica:
+    """A file at one account; not `ready` while the provider is still processing it. Times are Unix seconds."""
 
-    team_id: str
+    provider_file_id: str
+    ready: bool
     expires_at: float | None
-    provider_file_ids: Mapping[str, str]
+
+    @property
+    def usable(self) -> bool:
+        """Whether a chat can refer to it now."""
+        return self.ready and (self.expires_at is None or self.expires_at > time.time())
+
+
+@dataclass(frozen=True, slots=True)
+class FileMapping:
+    """What a chat needs to know of a file; `replicas` are by account name, `source` is the store that keeps its
+    bytes."""
+
+    file_id: str
+    team_id: str
+    filename: str
+    mime_type: str
+    purpose: str
+    size_bytes: int
+    source: str | None
+    expires_at: float | None
+    replicas: Mapping[str, Replica]
+
+    def holds(self, account: str) -> bool:
+        """Whether a chat with this account can refer to the file."""
+        replica = self.replicas.get(account)
+        return replica is not None and replica.usable
 
 
 class Mappings:
@@ -44,9 +71,26 @@ class Mappings:
             rows = await queries.find_mapping(reader, file_id)
         if not rows:
             return None
-        expires_at = rows[0]["expires_at"]
+        file = rows[0]
+        replicas = {
+            row["account"]: Replica(
+                row["provider_file_id"], row["replica_state"] == "stored", _unix(row["replica_expires_at"])
+            )
+            for row in rows
+            if row["account"]
+        }
         return FileMapping(
-            team_id=rows[0]["team_id"],
-            expires_at=expires_at.timestamp() if expires_at else None,
-            provider_file_ids={row["account"]: row["provider_file_id"] for row in rows if row["account"]},
+            file_id=file_id,
+            team_id=file["team_id"],
+            filename=file["filename"],
+            mime_type=file["mime_type"],
+            purpose=file["purpose"],
+            size_bytes=file["bytes"],
+            source=file["source"],
+            expires_at=_unix(file["expires_at"]),
+            replicas=replicas,
         )
+
+
+def _unix(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
     ColumnElement,
     and_,
+    case,
     func,
     or_,
     select,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     update,
 )
 
+from app.db.claims import claim_due
 from app.db.session import Database, Reader, Row, Rows, Writer
 from app.db.tables import files, replicas
 from app.files.replicas.queries import FILES_CHANNEL, discard_replicas, forget_file, to_deleting
@@ -34,10 +36,10 @@ def _visible(reach: str | None) -> ColumnElement[bool]:
 _INTENT = text(
     """
     WITH file AS (
-        INSERT INTO files (id, team_id, created_by, filename, purpose, mime_type, bytes, upload_policy, state,
-                           created_at, expires_at)
-        VALUES (:id, :team_id, :created_by, :filename, :purpose, :mime_type, :bytes, :upload_policy, 'uploading',
-                :created_at, :expires_at)
+        INSERT INTO files (id, team_id, created_by, filename, purpose, mime_type, bytes, upload_policy, source, state,
+                           created_at, expires_at, due_at)
+        VALUES (:id, :team_id, :created_by, :filename, :purpose, :mime_type, :bytes, :upload_policy, CAST(:source AS text),
+                'uploading', :created_at, :expires_at, CASE WHEN CAST(:source AS text) IS NOT NULL THEN CAST(:due_at AS timestamptz) END)
     ), made AS (
         INSERT INTO replicas (id, file_id, account, provider, state, due_at, attempts)
         SELECT replica.id, :id, replica.account, replica.provider, 'pending', :due_at, 1
@@ -54,7 +56,7 @@ _INTENT = text(
 _RECORD = text(
     """
     WITH file AS (
-        UPDATE files SET state = 'ready', ready_at = now(), bytes = :bytes, sha256 = :sha256
+        UPDATE files SET state = 'ready', ready_at = now(), bytes = :bytes, sha256 = :sha256, due_at = NULL
         WHERE id = :id AND state = 'uploading'
         RETURNING *
     ), recorded AS (
@@ -81,7 +83,7 @@ async def insert_intent(
 ) -> None:
     """Commit what an upload is about to do: the file, a pending replica for each (id, account, provider), and its
     targets, (model name, account)."""
-    replica_ids, accounts, providers = zip(*replica_rows, strict=True)
+    replica_ids, accounts, providers = zip(*replica_rows, strict=True) if replica_rows else ((), (), ())
     target_names, target_accounts = zip(*targets, strict=True)
     await database.run(
         _INTENT,
@@ -110,11 +112,11 @@ async def record_upload(
     return rows[0] if rows else None
 
 
-async def finish_file(writer: Writer, file_id: str, values: Mapping[str, Any]) -> Row | None:
-    """End an upload; None when somebody else has ended it."""
-    return await writer.first(
-        update(files).where(files.c.id == file_id, files.c.state == "uploading").values(**values).returning(files)
-    )
+async def fail_upload(writer: Writer, file_id: str) -> bool:
+    """End an upload as failed, what may be kept of it due for removal; False when somebody else has ended it."""
+    running = update(files).where(files.c.id == file_id, files.c.state == "uploading")
+    failed = running.values(state="failed", due_at=_if_kept(func.now()), attempts=0)
+    return await writer.first(failed.returning(files.c.id)) is not None
 
 
 # --- read -------------------------------------------------------------------------------------------------------
@@ -139,11 +141,20 @@ async def list_files(
 
 
 async def find_mapping(reader: Reader, file_id: str) -> Rows:
-    """A ready file and where its stored replicas are; one row per replica, provider columns null without any."""
-    stored = and_(replicas.c.file_id == files.c.id, replicas.c.state == "stored")
+    """A ready file and where its replicas are, stored or still processing; one row per replica, replica columns null
+    without any."""
+    there = and_(replicas.c.file_id == files.c.id, replicas.c.state.in_(("stored", "processing")))
+    columns = (files.c[name] for name in ("team_id", "filename", "mime_type", "purpose", "bytes", "source"))
     return await reader.all(
-        select(files.c.team_id, files.c.expires_at, replicas.c.account, replicas.c.provider_file_id)
-        .select_from(files.outerjoin(replicas, stored))
+        select(
+            *columns,
+            files.c.expires_at,
+            replicas.c.account,
+            replicas.c.provider_file_id,
+            replicas.c.state.label("replica_state"),
+            replicas.c.expires_at.label("replica_expires_at"),
+        )
+        .select_from(files.outerjoin(replicas, there))
         .where(files.c.id == file_id, _visible(None))
     )
 
@@ -151,16 +162,25 @@ async def find_mapping(reader: Reader, file_id: str) -> Rows:
 # --- delete and expire ------------------------------------------------------------------------------------------
 
 
-async def mark_deleting(writer: Writer, reach: str | None, file_id: str, lease_seconds: float) -> Rows | None:
-    """Delete a file for everybody, and claim its replicas. None when there is no such file for this caller."""
-    marked = update(files).where(files.c.id == file_id, _visible(reach)).values(state="deleting")
-    if await writer.first(marked.returning(files.c.id)) is None:
+async def mark_deleting(
+    writer: Writer, reach: str | None, file_id: str, lease_seconds: float
+) -> tuple[Row, Rows] | None:
+    """Delete a file for everybody, and claim it and its replicas. None when there is no such file for this caller."""
+    due_at = func.now() + timedelta(seconds=lease_seconds)
+    values = {"state": "deleting", "due_at": _if_kept(due_at), "attempts": 1}
+    marked = update(files).where(files.c.id == file_id, _visible(reach)).values(**values)
+    file = await writer.first(marked.returning(files))
+    if file is None:
         return None
     await writer.notify(FILES_CHANNEL, file_id)
-    due_at = func.now() + timedelta(seconds=lease_seconds)
     rows = await writer.all(to_deleting(due_at, attempts=1).where(replicas.c.file_id == file_id).returning(replicas))
     await forget_file(writer, file_id)
-    return rows
+    return file, rows
+
+
+def _if_kept(due_at: ColumnElement[datetime]) -> ColumnElement[datetime | None]:
+    """Something is due for a file itself only if its bytes are kept."""
+    return case((files.c.source.is_not(None), due_at))
 
 
 async def expire_files(writer: Writer, limit: int) -> int:
@@ -173,7 +193,10 @@ async def expire_files(writer: Writer, limit: int) -> int:
         .with_for_update(skip_locked=True)
     )
     rows = await writer.all(
-        update(files).where(files.c.id.in_(ripe.scalar_subquery())).values(state="deleting").returning(files.c.id)
+        update(files)
+        .where(files.c.id.in_(ripe.scalar_subquery()))
+        .values(state="deleting", due_at=_if_kept(func.now()))
+        .returning(files.c.id)
     )
     for row in rows:
         await writer.notify(FILES_CHANNEL, row["id"])
@@ -185,8 +208,30 @@ async def expire_files(writer: Writer, limit: int) -> int:
 async def fail_crashed_upload(writer: Writer, file_id: str) -> Row:
     """The file of such a replica; if it is still uploading, its gateway is gone and it has failed. What other
     accounts have stored of it is to be deleted."""
-    if await finish_file(writer, file_id, {"state": "failed"}) is not None:
+    if await fail_upload(writer, file_id):
         await discard_replicas(writer, file_id)
     file = await writer.first(select(files).where(files.c.id == file_id))
     assert file is not None, "a file's row outlives its replicas'"
     return file
+
+
+# --- sources ----------------------------------------------------------------------------------------------------
+
+
+async def claim_sources(writer: Writer, stores: Collection[str], lease_seconds: float, limit: int) -> Rows:
+    """Claim files that are not wanted any more, or whose upload has crashed, while one of `stores` keeps their
+    bytes."""
+    unwanted = and_(files.c.state.in_(("uploading", "failed", "deleting")), files.c.source.in_(list(stores)))
+    return await claim_due(writer, files, unwanted, lease_seconds=lease_seconds, limit=limit)
+
+
+async def forget_source(writer: Writer, file_id: str) -> None:
+    """The bytes are gone; so is the row if nothing else is left of the file."""
+    await writer.execute(update(files).where(files.c.id == file_id).values(source=None, due_at=None, last_error=None))
+    await forget_file(writer, file_id)
+
+
+async def postpone_source(writer: Writer, file_id: str, seconds: float, reason: str) -> None:
+    """Try again later, and say why."""
+    due_at = func.now() + timedelta(seconds=seconds)
+    await writer.execute(update(files).where(files.c.id == file_id).values(due_at=due_at, last_error=reason))

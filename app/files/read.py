@@ -1,30 +1,23 @@
-"""GET /files, /files/{id} and /files/{id}/content."""
+"""GET /files and /files/{id}."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
 from typing import Any, Literal
-from urllib.parse import quote
 
-import structlog
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from app import ids
 from app.access.authenticate import Caller
 from app.access.bodies import answer, bad_field
 from app.access.teams import existing_team
 from app.db.session import Row
-from app.deployments import Account
-from app.errors import BadRequest, Forbidden, NotFound, ProviderError
+from app.errors import BadRequest, Forbidden, NotFound
 from app.files import queries
 from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway, caller_of, gateway_of
-from app.providers.protocol import PURPOSES, FileContent
-
-log = structlog.get_logger("filemux.files")
+from app.providers.protocol import PURPOSES
 
 
 class ListParams(BaseModel):
@@ -73,25 +66,6 @@ async def list_endpoint(request: Request) -> Response:
             "has_more": len(rows) > params.limit,
         }
     )
-
-
-async def content_endpoint(request: Request) -> Response:
-    """GET /files/{id}/content: from the first replica whose provider gives it back."""
-    gateway, caller = gateway_of(request), await caller_of(request)
-    row = await existing_file(gateway, caller, request.path_params["file_id"])
-    stack = AsyncExitStack()
-    try:
-        content = await _open_content(gateway, row, stack)
-    except BaseException:
-        await stack.aclose()
-        raise
-    headers = {
-        # As a header of its own: Starlette would add a charset that nobody knows.
-        "content-type": row["mime_type"],
-        "content-disposition": f"attachment; filename*=UTF-8''{quote(row['filename'])}",
-        "content-length": str(row["bytes"]),
-    }
-    return StreamingResponse(_closing(content.chunks, stack), headers=headers)
 
 
 async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:
@@ -155,40 +129,3 @@ async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> st
         raise Forbidden("only an admin key lists another team's files", param="team")
     async with gateway.database.read() as reader:
         return str((await existing_team(reader, team))["id"])
-
-
-async def _open_content(gateway: Gateway, row: Row, stack: AsyncExitStack) -> FileContent:
-    async with gateway.database.read() as reader:
-        replicas = await replica_queries.file_replicas(reader, [row["id"]])
-    failures: list[ProviderError] = []
-    for replica, account in _readable(gateway, replicas, row["purpose"]):
-        try:
-            opened = account.provider.read_file(replica["provider_file_id"])
-            return await stack.enter_async_context(opened)
-        except ProviderError as failure:
-            log.warning("a replica could not be read", account=account.name, error=type(failure).__name__)
-            failures.append(failure)
-    if failures:
-        raise failures[-1]
-    providers = ", ".join(sorted({replica["provider"] for replica in replicas})) or "no provider"
-    raise BadRequest(
-        f"the content of this file cannot be read back: it is at {providers}, which does not return files of purpose "
-        f"{row['purpose']!r}, and the gateway keeps no copy",
-        param="id",
-        code="content_not_available",
-    )
-
-
-def _readable(gateway: Gateway, replicas: Sequence[Row], purpose: str) -> list[tuple[Row, Account]]:
-    found = []
-    for replica in replicas:
-        account = gateway.deployments.accounts.get(replica["account"])
-        if account and replica["state"] == "stored" and purpose in account.provider.capabilities.readable:
-            found.append((replica, account))
-    return found
-
-
-async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
-    async with stack:
-        async for chunk in chunks:
-            yield chunk

@@ -12,10 +12,16 @@ from dataclasses import dataclass
 
 import orjson
 
+from app.formats import tool_calls
+
 # A string (with the colon that makes it a key), an opening or closing bracket, or a comma. The body is valid JSON, so
 # nothing else matters; numbers and literals are skipped over.
 _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|([\[{])|([\]}])|,', re.DOTALL)
 _STRING, _KEY, _OPEN, _CLOSE = 1, 2, 3, 4
+_MARK = tool_calls.MARK.encode()
+_CALL_IDS = (b"id", b"tool_call_id")
+# Without any of these there is nothing to find but the model; an escape may hide one.
+_WORDS = (b"file_id", b"\\u", _MARK)
 _PLAIN_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 
 
@@ -30,10 +36,12 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found in a payload: the strings of its top-level `model`, and the file ids in its messages."""
+    """What was found in a payload: the strings of its top-level `model`, the file ids in its messages, and the tool
+    call ids that carry something for another vendor."""
 
     models: tuple[tuple[int, int], ...]
     references: tuple[Reference, ...]
+    laden_ids: tuple[Reference, ...] = ()
 
 
 def find(body: bytes) -> Found:
@@ -42,34 +50,68 @@ def find(body: bytes) -> Found:
     A file id is the value of the key `file_id` anywhere inside `messages`: OpenAI's `file` parts in any role, tool
     content of any depth. Text, tool arguments, `metadata` and schemas are not looked into.
     """
-    if b"file_id" not in body and b"\\u" not in body and body.count(b'"model"') == 1:
+    if not any(word in body for word in _WORDS) and body.count(b'"model"') == 1:
         # Nothing to rewrite, and the only `"model"` there is must be the key; no need to read every token.
         plain = _PLAIN_MODEL.search(body)
         if plain is not None:
             return Found((plain.span(1),), ())
     models: list[tuple[int, int]] = []
     references: list[Reference] = []
+    laden: list[Reference] = []
     for path, start, end in _strings(body):
         if path == (b"model",):
             models.append((start, end))
-        elif len(path) > 1 and path[0] == b"messages" and path[-1] == b"file_id":
-            references.append(Reference(str(orjson.loads(body[start:end])), start, end))
-    return Found(tuple(models), tuple(references))
+        elif len(path) > 1 and path[0] == b"messages":
+            if path[-1] == b"file_id":
+                references.append(_reference(body, start, end))
+            elif path[-1] in _CALL_IDS and _MARK in body[start:end]:
+                laden.append(_reference(body, start, end))
+    return Found(tuple(models), tuple(references), tuple(laden))
 
 
-def rewrite(body: bytes, found: Found, model: str, provider_file_id: Callable[[str], str | None]) -> bytes:
-    """The payload for a provider: its model, and its id in place of each file id (None keeps the id)."""
-    splices = [(start, end, model) for start, end in found.models]
+def _reference(body: bytes, start: int, end: int) -> Reference:
+    return Reference(str(orjson.loads(body[start:end])), start, end)
+
+
+def rewrite(
+    body: bytes, found: Found, model: str, replacement: Callable[[str], str | bytes | None], *, unladen: bool = False
+) -> bytes:
+    """The payload for a provider: its model, and for each file id the provider's (a str), or JSON (bytes) in place of
+    the whole content part, or what stands there (None). `unladen` takes off what tool call ids carry."""
+    splices = [(start, end, orjson.dumps(model)) for start, end in found.models]
     for reference in found.references:
-        replacement = provider_file_id(reference.file_id)
-        if replacement is not None:
-            splices.append((reference.start, reference.end, replacement))
+        match replacement(reference.file_id):
+            case str(provider_file_id):
+                splices.append((reference.start, reference.end, orjson.dumps(provider_file_id)))
+            case bytes(part):
+                splices.append((*_part_around(body, reference), part))
+    if unladen:
+        for laden in found.laden_ids:
+            own_id = tool_calls.without_extra(laden.file_id)
+            splices.append((laden.start, laden.end, orjson.dumps(own_id)))
     pieces, position = [], 0
-    for start, end, text in sorted(splices):
-        pieces += [body[position:start], orjson.dumps(text)]
+    for start, end, content in sorted(splices):
+        pieces += [body[position:start], content]
         position = end
     pieces.append(body[position:])
     return b"".join(pieces)
+
+
+def _part_around(body: bytes, reference: Reference) -> tuple[int, int]:
+    """The span of the content part that holds a reference: the object that is an item of the nearest array."""
+    opened: list[tuple[int, bool]] = []
+    wanted: int | None = None
+    for token in _TOKEN.finditer(body):
+        if token.lastindex == _OPEN:
+            opened.append((token.start(), token[3] == b"["))
+        elif token.lastindex == _CLOSE:
+            start, _ = opened.pop()
+            if start == wanted:
+                return start, token.end()
+        elif token.start() == reference.start:
+            arrays = [depth for depth, (_, is_array) in enumerate(opened) if is_array]
+            wanted = opened[arrays[-1] + 1][0]
+    raise ValueError("the reference is not inside a content part")
 
 
 def position(body: bytes, reference: Reference) -> str:

@@ -1,6 +1,6 @@
 """An upload's bytes while it is being fanned out: written once, read by each account at its own pace.
 
-Below 1 MiB they stay in memory, above it they go to an unnamed file, which the kernel frees whatever happens to us.
+Below 1 MiB they stay in memory, above it they go to a file of their own, which becomes the source if one is kept.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import os
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from app.errors import StorageFull
 from app.providers.protocol import UploadInterrupted
@@ -40,6 +40,8 @@ class Spool:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._file: BinaryIO | None = None
+        # The file's name, until it is kept elsewhere.
+        self._path: Path | None = None
         self._pending: list[bytes] = []
         self._memory = b""
         # What readers may see; the rest of size_bytes is pending.
@@ -58,7 +60,7 @@ class Spool:
         if self._file is not None:
             # Closing writes what a full disk refused; that was reported when it was refused.
             with contextlib.suppress(OSError):
-                await asyncio.to_thread(self._file.close)
+                await asyncio.to_thread(self._close)
 
     @property
     def sha256(self) -> str:
@@ -93,6 +95,19 @@ class Spool:
             await self._changed.wait()
         if self._abandoned:
             raise Abandoned
+
+    async def persist(self, path: Path) -> None:
+        """Wait for the writer's end, then make the spool the file at `path`, on the disk for certain before this
+        returns; cancelled or not, nothing of it goes on afterwards. Raises StorageFull or Abandoned."""
+        await self.wait_finished()
+        moving = asyncio.ensure_future(asyncio.to_thread(self._persist, path))
+        try:
+            await asyncio.shield(moving)
+        except asyncio.CancelledError:
+            await asyncio.wait({moving})
+            raise
+        except OSError as failure:
+            raise _of_disk(failure) from failure
 
     def abandon(self) -> None:
         """Every reader, present and future, gets Abandoned."""
@@ -139,20 +154,68 @@ class Spool:
             await asyncio.to_thread(self._store, chunks)
         except OSError as failure:
             self.abandon()
-            if failure.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            raise StorageFull("the gateway's disk is full; the upload was not kept") from failure
+            raise _of_disk(failure) from failure
         self._flushed_bytes = self.size_bytes
         self._wake()
 
     def _store(self, chunks: list[bytes]) -> None:
         if self._file is None:
-            self._file = tempfile.TemporaryFile(dir=self._directory)  # noqa: SIM115  closed by __aexit__
+            self._file = self._opened()
         for chunk in chunks:
             self._file.write(chunk)
             self._digest.update(chunk)
         self._file.flush()
 
+    def _opened(self) -> BinaryIO:
+        file = tempfile.NamedTemporaryFile(dir=self._directory, delete=False)  # noqa: SIM115  closed by __aexit__
+        self._path = Path(file.name)
+        return cast(BinaryIO, file)
+
+    def _persist(self, path: Path) -> None:
+        # The memory stays where it is: providers are still reading it.
+        file = self._file or self._opened()
+        try:
+            if self._file is None:
+                file.write(self._memory)
+                file.flush()
+            os.fsync(file.fileno())
+            assert self._path is not None
+            if not path.parent.exists():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                _sync_directory(path.parent.parent)
+            self._path.rename(path)
+            self._path = None
+            _sync_directory(path.parent)
+        finally:
+            if self._file is None:
+                file.close()
+                self._remove()
+
+    def _close(self) -> None:
+        self._remove()
+        if self._file is not None:
+            self._file.close()
+
+    def _remove(self) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+            self._path = None
+
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def _sync_directory(directory: Path) -> None:
+    """Put a directory's names on the disk: a rename is durable only then (POSIX fsync)."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _of_disk(failure: OSError) -> Exception:
+    if failure.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFull("the gateway's disk is full; the upload was not kept")
+    return failure

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from app.access.authenticate import Caller
-from app.deployments import Deployments
+from app.deployments import Account, Deployments
 from app.errors import BadRequest, Forbidden, ProviderTooLarge
 from app.providers.protocol import PURPOSES
 
@@ -76,7 +76,7 @@ def wanted_from(
 
 
 def target_accounts(
-    wanted: Wanted, caller: Caller, deployments: Deployments, defaults: Sequence[str]
+    wanted: Wanted, caller: Caller, deployments: Deployments, defaults: Sequence[str], *, keeps_sources: bool
 ) -> dict[str, tuple[str, ...]]:
     """Account name → the target model names there. Raises BadRequest or Forbidden with what would be right."""
     names = wanted.target_names or tuple(
@@ -93,21 +93,36 @@ def target_accounts(
             reason = f"this key may not use the model name {name!r}; it may use: {usable}"
             raise Forbidden(reason, param=TARGETS, code="model_name_not_allowed")
     accounts = deployments.accounts_of(names)
-    for account, targets in accounts.items():
-        capabilities = deployments.accounts[account].provider.capabilities
-        if wanted.purpose is not None and wanted.purpose not in capabilities.purposes:
-            provider = deployments.accounts[account].provider_name
-            reason = f"{provider}, behind {targets[0]!r}, takes no files of purpose {wanted.purpose!r}"
-            raise BadRequest(reason, param="purpose", code="purpose_not_supported")
+    targets = {deployments.accounts[account]: served for account, served in accounts.items()}
+    _check_capabilities(wanted.purpose, targets, keeps_sources)
     return accounts
+
+
+def _check_capabilities(purpose: str | None, targets: Mapping[Account, tuple[str, ...]], keeps_sources: bool) -> None:
+    """Raise BadRequest for a target that cannot take the file, or has none and would find its bytes nowhere."""
+    capabilities = {account: account.provider.capabilities for account in targets}
+    readable = keeps_sources or any(purpose in one.readable for one in capabilities.values())
+    for account, names in targets.items():
+        provider = account.provider_name
+        if account.stores_files and purpose is not None and purpose not in capabilities[account].purposes:
+            reason = f"{provider}, behind {names[0]!r}, takes no files of purpose {purpose!r}"
+            raise BadRequest(reason, param="purpose", code="purpose_not_supported")
+        if not account.stores_files and not readable:
+            raise BadRequest(
+                f"the model name {names[0]!r} cannot be a target: its provider {provider} has no Files API, and the "
+                "gateway keeps no copy that could travel inline (filemux.sources)",
+                param=TARGETS,
+                code="target_without_files",
+            )
 
 
 def check_size(size_bytes: int, accounts: Mapping[str, tuple[str, ...]], deployments: Deployments) -> None:
     """Raise ProviderTooLarge when a target cannot take a file of this size."""
     for account, targets in accounts.items():
-        limit = deployments.accounts[account].provider.capabilities.max_file_bytes
-        if size_bytes > limit:
-            provider = deployments.accounts[account].provider_name
+        provider = deployments.accounts[account].provider_name
+        capabilities = deployments.accounts[account].provider.capabilities
+        limit = capabilities.max_file_bytes
+        if capabilities.stores_files and size_bytes > limit:
             reason = f"{provider}, behind {targets[0]!r}, takes files up to {limit} bytes; this one has {size_bytes}"
             raise ProviderTooLarge(reason, param="file")
 

@@ -48,9 +48,11 @@ class Transfer:
         """Commit the intent, then start the fan-out."""
         assert wanted.purpose is not None
         facts = FileFacts(part.filename, part.mime_type, wanted.purpose, wanted.expires_after_seconds)
+        found = gateway.deployments.accounts
         sinks = [
-            Sink(gateway.deployments.accounts[account], ids.new_replica_id(), names)
+            Sink(found[account], ids.new_replica_id(), names)
             for account, names in accounts.items()
+            if found[account].stores_files
         ]
         file_id = ids.new_file_id()
         now = datetime.now(UTC)
@@ -64,27 +66,40 @@ class Transfer:
             # Almost always true; the upload's end sets what was counted.
             "bytes": spool.size_bytes if spool.finished else part.size_bytes,
             "upload_policy": gateway.options.upload_policy,
+            "source": gateway.sources.store,
             "created_at": now,
             "expires_at": _expires_at(now, wanted),
         }
         due_at = now + timedelta(seconds=LEASE_SECONDS)
         replicas = [(sink.replica_id, sink.account.name, sink.account.provider_name) for sink in sinks]
-        targets = [(name, sink.account.name) for sink in sinks for name in sink.model_names]
+        targets = [(name, account) for account, names in accounts.items() for name in names]
         await queries.insert_intent(gateway.database, file, due_at, replicas, targets)
         return cls(gateway, file_id, spool, Fanout(spool, facts, sinks, part.size_bytes))
 
     async def finish(self) -> tuple[Row, list[Outcome]]:
         """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met."""
-        policy = self._gateway.options.upload_policy
-        outcomes = await self._fanout.settled(stop_at_first_failure=policy == "all")
-        stored = [outcome for outcome in outcomes if outcome.stored]
-        if not stored or (policy == "all" and len(stored) < len(outcomes)):
-            raise UploadFailed.of(outcomes)
+        keeping = asyncio.create_task(self._gateway.sources.keep(self._file_id, self._spool))
+        try:
+            outcomes = await self._taken()
+            await keeping
+        except BaseException:
+            keeping.cancel()
+            await asyncio.gather(keeping, return_exceptions=True)
+            raise
         row = await self._record(outcomes)
         self._renewing.cancel()
         for outcome in outcomes:
             REPLICAS.labels(outcome.sink.account.provider_name, "ok" if outcome.stored else "failed").inc()
         return row, outcomes
+
+    async def _taken(self) -> list[Outcome]:
+        """What became of each sink, if the policy is met."""
+        policy = self._gateway.options.upload_policy
+        outcomes = await self._fanout.settled(stop_at_first_failure=policy == "all")
+        stored = [outcome for outcome in outcomes if outcome.stored]
+        if outcomes and (not stored or (policy == "all" and len(stored) < len(outcomes))):
+            raise UploadFailed.of(outcomes)
+        return outcomes
 
     async def give_up(self) -> None:
         """Cut the fan-out off and have everything that was stored deleted; the worker sees to it."""
@@ -98,7 +113,7 @@ class Transfer:
                 await replica_queries.record_replica(
                     writer, outcome.sink.replica_id, replica_values(outcome, discard=True)
                 )
-            await queries.finish_file(writer, self._file_id, {"state": "failed"})
+            await queries.fail_upload(writer, self._file_id)
             await replica_queries.forget_nothing_stored(writer, self._file_id)
 
     async def _record(self, outcomes: list[Outcome]) -> Row:

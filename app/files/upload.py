@@ -51,7 +51,7 @@ async def upload_file(
     gateway: Gateway, caller: Caller, part: FileStart, chunks: AsyncIterator[bytes], wanted: Wanted
 ) -> tuple[Row, list[Outcome]]:
     """The same for a file that is at hand, as at the command line."""
-    accounts = target_accounts(wanted, caller, gateway.deployments, gateway.options.default_target_model_names)
+    accounts = _accounts(gateway, caller, wanted)
     async with Spool(gateway.spool_dir) as spool:
         transfer = await Transfer.begin(gateway, caller, spool, part, wanted, accounts)
         try:
@@ -62,6 +62,12 @@ async def upload_file(
         except BaseException:
             await asyncio.shield(transfer.give_up())
             raise
+
+
+def _accounts(gateway: Gateway, caller: Caller, wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    defaults = gateway.options.default_target_model_names
+    keeps_sources = gateway.sources.store is not None
+    return target_accounts(wanted, caller, gateway.deployments, defaults, keeps_sources=keeps_sources)
 
 
 def _target(outcome: Outcome) -> dict[str, Any]:
@@ -160,8 +166,7 @@ class _Reception:
             raise BadRequest("the form has no `purpose`, such as user_data", param="purpose", code="missing_purpose")
         assert self._part is not None
         gateway = self._gateway
-        defaults = gateway.options.default_target_model_names
-        accounts = target_accounts(wanted, self._caller, gateway.deployments, defaults)
+        accounts = _accounts(gateway, self._caller, wanted)
         seeming_bytes = self._part.size_bytes or 0
         least_bytes = spool.size_bytes if spool.finished else seeming_bytes - LATE_FIELDS_BYTES
         check_size(least_bytes, accounts, gateway.deployments)

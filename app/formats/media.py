@@ -8,12 +8,14 @@ import mimetypes
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from app.errors import Rejected
 from app.formats.openai import AudioPart, FileFacts, FilePart, ImagePart
 
 _DATA_URL = re.compile(r"data:([\w.+-]+/[\w.+-]+)?(?:;[\w-]+=[^;,]+)*;base64,")
 _AUDIO = {"wav": "audio/wav", "mp3": "audio/mpeg"}
+_AUDIO_FORMATS = {mime_type: name for name, mime_type in _AUDIO.items()}
 # The names under which some types also go.
 _SAME_TYPE = {
     "image/jpg": "image/jpeg",
@@ -147,3 +149,19 @@ def _type_by_name(mime_type: str | None, name: str) -> str | None:
         return plain_type(mime_type)
     found = mimetypes.guess_type(name.partition("?")[0])[0]
     return plain_type(found) if found else None
+
+
+def inline_part(mime_type: str, filename: str, content: bytes) -> dict[str, Any]:
+    """The content part, in OpenAI's words, in which a file's bytes travel inside the request."""
+    bare = plain_type(mime_type)
+    data = base64.b64encode(content).decode()
+    if bare.startswith("image/"):
+        return {"type": "image_url", "image_url": {"url": f"data:{bare};base64,{data}"}}
+    if bare in _AUDIO_FORMATS:
+        return {"type": "input_audio", "input_audio": {"data": data, "format": _AUDIO_FORMATS[bare]}}
+    return {"type": "file", "file": {"filename": filename, "file_data": f"data:{bare};base64,{data}"}}
+
+
+def text_part(filename: str, content: bytes, where: str) -> dict[str, Any]:
+    """The content part in which a file travels as text. Raises Rejected when its bytes are no text."""
+    return {"type": "text", "text": text_file(filename, decoded_text(content, where))}

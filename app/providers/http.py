@@ -131,10 +131,25 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
 async def send_multipart(
     http: Http, url: URL, headers: Mapping[str, str], fields: Mapping[str, str], upload: FileUpload, error_of: ErrorOf
 ) -> bytes:
-    """POST a file as multipart/form-data, streamed; the answer's content. Raises what `error_of` makes of a refusal."""
+    """POST a file as multipart/form-data; see send_upload."""
     boundary = secrets.token_hex(16)
     before, after = multipart_frame(boundary, fields, upload.filename, upload.mime_type)
     sent = {**headers, "content-type": f"multipart/form-data; boundary={boundary}"}
+    return await send_upload(http, url, sent, upload, error_of, before=before, after=after)
+
+
+async def send_upload(
+    http: Http,
+    url: URL,
+    headers: Mapping[str, str],
+    upload: FileUpload,
+    error_of: ErrorOf,
+    *,
+    before: bytes = b"",
+    after: bytes = b"",
+) -> bytes:
+    """POST a file's bytes in their frame, streamed; the answer's content. Raises what `error_of` makes of a refusal."""
+    sent = dict(headers)
     if upload.size_bytes is not None:
         sent["content-length"] = str(len(before) + upload.size_bytes + len(after))
     body = _Body(before, upload, after)
@@ -151,7 +166,7 @@ async def send_multipart(
 
 
 class _Body:
-    """A multipart body as it is sent; `complete` once its last byte was handed over."""
+    """A file's bytes in their frame as they are sent; `complete` once the last one was handed over."""
 
     def __init__(self, before: bytes, upload: FileUpload, after: bytes) -> None:
         self.complete = False

@@ -7,6 +7,10 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 OPERATIONS = frozenset(
     {
+        # An upload in several requests: those that carry bytes are upload_file.
+        "start_upload",
+        "query_upload",
+        "cancel_upload",
         "upload_file",
         "retrieve_file",
         "read_file",
@@ -16,6 +20,7 @@ OPERATIONS = frozenset(
         "stream_chat",
         "list_models",
         "retrieve_model",
+        "issue_token",
     }
 )
 ANY = "*"

@@ -7,15 +7,18 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 from starlette.types import ASGIApp
 
+from app.sandbox.anthropic import Anthropic
 from app.sandbox.azure import Azure
 from app.sandbox.faults import Faults
+from app.sandbox.gemini import Gemini
 from app.sandbox.openai import OpenAI
 from app.sandbox.provider import Provider
 from app.sandbox.server import serve
 from app.sandbox.store import Store
 from app.sandbox.switchboard import Switchboard
+from app.sandbox.vertex import Vertex
 
-PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure)
+PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure, Anthropic, Gemini, Vertex)
 
 
 def create_sandbox(max_file_bytes: int | None = None) -> ASGIApp:

@@ -44,11 +44,14 @@ def said(texts: Iterable[str]) -> str:
 
 
 def tool_to_call(text: str, tools: Sequence[str], *, required: bool) -> str | None:
-    """Return the tool that the model calls: the one that the user's text names as `call:NAME`, if any."""
-    named = [name for name in _CALL.findall(text) if name in tools]
-    if named:
-        return str(named[0])
-    return tools[0] if required and tools else None
+    """Return the tool that the model calls when it calls one at most: the first of `tools_to_call`."""
+    return next(iter(tools_to_call(text, tools, required=required)), None)
+
+
+def tools_to_call(text: str, tools: Sequence[str], *, required: bool) -> list[str]:
+    """Return the tools that the model calls: those that the user's text names as `call:NAME`, each once, if any."""
+    named = [*dict.fromkeys(name for name in _CALL.findall(text) if name in tools)]
+    return named or [*(tools[:1] if required else ())]
 
 
 def tokens(text: str) -> list[str]:

@@ -59,6 +59,13 @@ class Provider(ABC):
     def failure(self, status: int) -> Response:
         """Return the answer that has this status and no further cause: a fault, an unknown route."""
 
+    def failing(self, status: int, retry_after_seconds: int | None) -> Response:
+        """Return the answer of a fault, with the time to come back after if the fault has one."""
+        response = self.failure(status)
+        if retry_after_seconds is not None:
+            response.headers["retry-after"] = str(retry_after_seconds)
+        return response
+
     def operation(self, name: OperationName, endpoint: Endpoint) -> "Operation":
         """Return `endpoint` as an ASGI app; a `name` that depends on the request is a function of it."""
         return Operation(self, name, endpoint)
@@ -107,10 +114,7 @@ class Operation:
         if fault is not None:
             await exchange.meet(fault, uploads=name in _UPLOADS)
             if fault.status is not None:
-                response = provider.failure(fault.status)
-                if fault.retry_after_seconds is not None:
-                    response.headers["retry-after"] = str(fault.retry_after_seconds)
-                return response
+                return provider.failing(fault.status, fault.retry_after_seconds)
         if not credential or credential.startswith("bad"):
             return provider.unauthorized(credential)
         try:

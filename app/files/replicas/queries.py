@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
 
 from app.db.claims import claim_due
 from app.db.notify import EVERYTHING
@@ -20,11 +20,11 @@ FILES_CHANNEL = "filemux_files"
 
 async def renew_lease(writer: Writer, file_id: str, lease_seconds: float) -> None:
     """Keep an upload that is still running from being taken for a crashed one."""
-    await writer.execute(
-        update(replicas)
-        .where(replicas.c.file_id == file_id, replicas.c.state == "pending")
-        .values(due_at=func.now() + timedelta(seconds=lease_seconds))
-    )
+    due_at = func.now() + timedelta(seconds=lease_seconds)
+    running = and_(files.c.state == "uploading", files.c.source.is_not(None))
+    await writer.execute(update(files).where(files.c.id == file_id, running).values(due_at=due_at))
+    pending = replicas.c.state == "pending"
+    await writer.execute(update(replicas).where(replicas.c.file_id == file_id, pending).values(due_at=due_at))
 
 
 async def record_replica(writer: Writer, replica_id: str, values: Mapping[str, Any]) -> None:
@@ -101,10 +101,14 @@ async def forget_replica(writer: Writer, replica_id: str, file_id: str) -> None:
 
 
 async def forget_file(writer: Writer, file_id: str) -> None:
-    """Remove a deleted or failed file that has no replicas left; the lock lets only one of two last replicas see it."""
+    """Remove a deleted or failed file of which nothing is left, replica or source.
+
+    The lock lets the second of two that end at once see that it is the last.
+    """
     await writer.first(select(files.c.id).where(files.c.id == file_id).with_for_update())
     left = exists().where(replicas.c.file_id == file_id)
-    await writer.execute(delete(files).where(files.c.id == file_id, files.c.state.in_(("deleting", "failed")), ~left))
+    ended = and_(files.c.state.in_(("deleting", "failed")), files.c.source.is_(None))
+    await writer.execute(delete(files).where(files.c.id == file_id, ended, ~left))
 
 
 async def settle_processing(writer: Writer, replica: Row, state: str, reason: str | None) -> None:

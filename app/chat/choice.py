@@ -1,0 +1,170 @@
+"""Which deployments may answer a chat, and what each is to be sent."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Mapping
+
+from app import ids
+from app.access.authenticate import Caller
+from app.chat.carriage import Carried
+from app.deployments import Deployment
+from app.errors import BadRequest, Forbidden, GatewayError, NotFound, ProviderTooLarge
+from app.files.mappings import FileMapping
+from app.files.references import Found, Reference, position, rewrite
+from app.files.replicas import queries as replica_queries
+from app.formats.openai import FileFacts
+from app.gateway import Gateway
+from app.providers.protocol import ChatRequest
+
+# How long a chat waits for a file that its provider is still processing, and how often it looks.
+PROCESSING_SECONDS = 60.0
+PROCESSING_LOOK_SECONDS = 0.25
+# All files of one request that travel inside it; OpenAI takes no more (wire.md §1c).
+MAX_INLINE_BYTES = 50 * 1024 * 1024
+
+
+class Choice:
+    """One chat's deployments: `body` is the caller's payload, `found` what was found in it."""
+
+    def __init__(self, gateway: Gateway, caller: Caller, model_name: str, body: bytes, found: Found) -> None:
+        self._gateway, self._caller = gateway, caller
+        self._model_name, self._body, self._found = model_name, body, found
+
+    async def candidates(self) -> list[Candidate]:
+        """The deployments that can be given every file, in the order in which to try them.
+
+        Raises NotFound or Forbidden for the model name, and for a file, with its position in the payload, BadRequest,
+        ProviderTooLarge, or Overloaded when it is still being processed.
+        """
+        self._check_model_name()
+        deployments = self._gateway.deployments.shuffled(self._model_name)
+        files = await self._files()
+        if not files:
+            return [Candidate(one, self._body, self._found, {}) for one in deployments]
+        deadline = time.monotonic() + PROCESSING_SECONDS
+        while True:
+            carried = [self._carried(deployment, files) for deployment in deployments]
+            able = [one for one in carried if all(file.obstacle() is None for file in one.values())]
+            if able:
+                return [self._candidate(one) for one in able]
+            waits = any(all(file.is_processing or file.obstacle() is None for file in one.values()) for one in carried)
+            if not waits or time.monotonic() > deadline:
+                raise self._obstacle(carried)
+            await asyncio.sleep(PROCESSING_LOOK_SECONDS)
+            files = await self._files()
+
+    def _check_model_name(self) -> None:
+        if not self._gateway.deployments.of(self._model_name):
+            usable = ", ".join(self._gateway.deployments.names(self._caller.models)) or "none"
+            reason = f"there is no model name {self._model_name[:200]!r}; your key may use: {usable}"
+            raise NotFound(reason, param="model", code="model_not_found")
+        if not self._caller.may_use(self._model_name):
+            reason = f"this key may not use the model name {self._model_name!r}"
+            raise Forbidden(reason, param="model", code="model_name_not_allowed")
+
+    def _carried(self, deployment: Deployment, files: Iterable[tuple[Reference, FileMapping]]) -> dict[str, Carried]:
+        return {
+            file.file_id: Carried(self._gateway, deployment, file, self._body, reference) for reference, file in files
+        }
+
+    def _candidate(self, carried: dict[str, Carried]) -> Candidate:
+        deployment = next(iter(carried.values())).deployment
+        return Candidate(deployment, self._body, self._found, carried)
+
+    # --- files ------------------------------------------------------------------------------------------------
+
+    async def _files(self) -> list[tuple[Reference, FileMapping]]:
+        """Each managed file of the payload, and where it stands first."""
+        files: dict[str, tuple[Reference, FileMapping]] = {}
+        raw: list[Reference] = []
+        for reference in self._found.references:
+            if reference.file_id in files:
+                continue
+            if not ids.is_file_id(reference.file_id):
+                raw.append(reference)
+                continue
+            mapping = await self._gateway.mappings.find(self._caller.reach, reference.file_id)
+            if mapping is None:
+                raise self._refused(reference)
+            files[reference.file_id] = (reference, mapping)
+        if raw:
+            await self._check_raw(raw)
+        return list(files.values())
+
+    async def _check_raw(self, references: list[Reference]) -> None:
+        """A provider's own id passes only with the permission, and never when it is another team's replica."""
+        if not self._caller.provider_files:
+            raise self._refused(references[0])
+        accounts = [one.account.name for one in self._gateway.deployments.of(self._model_name)]
+        async with self._gateway.database.read() as reader:
+            raw_ids = [reference.file_id for reference in references]
+            foreign = await replica_queries.foreign_provider_files(reader, self._caller.team_id, accounts, raw_ids)
+        for reference in references:
+            if reference.file_id in foreign:
+                raise self._refused(reference)
+
+    # --- errors -----------------------------------------------------------------------------------------------
+
+    def _refused(self, reference: Reference) -> BadRequest:
+        where = position(self._body, reference)
+        return BadRequest(
+            f"{where}: No such File object: {reference.file_id[:100]}", param=where, code="file_not_found"
+        )
+
+    def _obstacle(self, carried: list[dict[str, Carried]]) -> GatewayError:
+        """Why no deployment can be given all files: the first file that none can be given, if there is one."""
+        for file_id in carried[0]:
+            obstacles = [one[file_id].obstacle() for one in carried]
+            if all(obstacles):
+                obstacle = obstacles[0]
+                assert obstacle is not None
+                if obstacle.code == "file_without_replica":
+                    names = ", ".join(self._names_with(carried[0][file_id].file)) or "none that your key may use"
+                    reason = f"{obstacle.message}; model names that have it: {names}"
+                    obstacle = BadRequest(reason, param=obstacle.param, code=obstacle.code)
+                return obstacle
+        return BadRequest(
+            f"no single account behind {self._model_name!r} has all files of this request",
+            param="messages",
+            code="file_without_replica",
+        )
+
+    def _names_with(self, file: FileMapping) -> list[str]:
+        deployments = self._gateway.deployments
+        return [
+            name
+            for name in deployments.names(self._caller.models)
+            if any(file.holds(deployment.account.name) for deployment in deployments.of(name))
+        ]
+
+
+class Candidate:
+    """A deployment that can be given every file of a chat."""
+
+    def __init__(self, deployment: Deployment, body: bytes, found: Found, carried: Mapping[str, Carried]) -> None:
+        self.deployment = deployment
+        self._body, self._found, self._carried = body, found, carried
+
+    async def request(self) -> ChatRequest:
+        """The request to this deployment, the files that travel inside it read. Raises what Carried.part does."""
+        deployment = self.deployment
+        facts: dict[str, FileFacts] = {}
+        replacements: dict[str, str | bytes] = {}
+        inside = [one for one in self._carried.values() if one.carriage != "reference"]
+        if sum(one.file.size_bytes for one in inside) > MAX_INLINE_BYTES:
+            reason = f"the files that travel inside the request have more than {MAX_INLINE_BYTES} bytes together"
+            raise ProviderTooLarge(reason, param="messages")
+        for one in inside:
+            replacements[one.file.file_id] = await one.part()
+        for file_id, one in self._carried.items():
+            if file_id not in replacements:
+                provider_file_id = one.file.replicas[deployment.account.name].provider_file_id
+                replacements[file_id] = provider_file_id
+                facts[provider_file_id] = FileFacts(one.file.mime_type, one.file.filename)
+        speaks_openai = deployment.provider.capabilities.speaks_openai
+        body = rewrite(self._body, self._found, deployment.provider_model, replacements.get, unladen=speaks_openai)
+        return ChatRequest(
+            deployment.provider_model, body, deployment.timeout_seconds, facts, drop_params=deployment.drop_params
+        )

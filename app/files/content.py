@@ -1,0 +1,137 @@
+"""GET /files/{id}/content: a file's bytes, from where we keep them, else from a replica that is given back."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from urllib.parse import quote
+
+import structlog
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from app.deployments import Account
+from app.errors import BadRequest, NotFound, Overloaded, ProviderError, RangeNotSatisfiable
+from app.files.mappings import FileMapping, Replica
+from app.files.read import existing_file
+from app.files.sources import Span
+from app.gateway import Gateway, caller_of, gateway_of
+from app.providers.protocol import FileContent
+
+log = structlog.get_logger("filemux.files")
+
+_RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
+
+
+async def endpoint(request: Request) -> Response:
+    """GET /files/{id}/content; a kept file also by range and if it has changed (RFC 9110 §13, §14)."""
+    gateway, caller = gateway_of(request), await caller_of(request)
+    row = await existing_file(gateway, caller, request.path_params["file_id"])
+    file = await gateway.mappings.find(caller.reach, row["id"])
+    if file is None:
+        raise NotFound(f"No such File object: {row['id']}", param="id")
+    etag = f'"{row["sha256"]}"'
+    headers = {
+        # As a header of its own: Starlette would add a charset that nobody knows.
+        "content-type": file.mime_type,
+        "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
+        "etag": etag,
+    }
+    if etag in request.headers.get("if-none-match", ""):
+        return Response(status_code=304, headers=headers)
+    span = _span(request.headers, etag, file.size_bytes) if file.source else None
+    stack = AsyncExitStack()
+    try:
+        content = await stack.enter_async_context(open_content(gateway, file, span))
+    except BaseException:
+        await stack.aclose()
+        raise
+    headers["content-length"] = str(span.size_bytes if span else file.size_bytes)
+    if file.source:
+        headers["accept-ranges"] = "bytes"
+    if span:
+        headers["content-range"] = f"bytes {span.first}-{span.last}/{file.size_bytes}"
+    return StreamingResponse(_closing(content.chunks, stack), 206 if span else 200, headers)
+
+
+@asynccontextmanager
+async def open_content(gateway: Gateway, file: FileMapping, span: Span | None = None) -> AsyncIterator[FileContent]:
+    """Open a file's bytes. A `span` is for kept files only.
+
+    Raises BadRequest when nobody gives them back, else the ProviderError of the last replica that was tried.
+    """
+    async with AsyncExitStack() as stack:
+        yield await _opened(gateway, file, span, stack)
+
+
+def is_readable(gateway: Gateway, file: FileMapping) -> bool:
+    """Whether there is a place from which the bytes can be read."""
+    return file.source is not None or bool(_readable(gateway, file))
+
+
+async def _opened(gateway: Gateway, file: FileMapping, span: Span | None, stack: AsyncExitStack) -> FileContent:
+    if file.source is not None:
+        whole = Span(0, file.size_bytes - 1)
+        try:
+            return await stack.enter_async_context(gateway.sources.open(file.file_id, span or whole))
+        except OSError as lost:
+            log.warning("a kept file cannot be read", file=file.file_id, error=str(lost))
+            if span is not None:
+                raise Overloaded("the kept copy of this file cannot be read; ask for it without a range") from lost
+    failures: list[ProviderError] = []
+    for replica, account in _readable(gateway, file):
+        try:
+            return await stack.enter_async_context(account.provider.read_file(replica.provider_file_id))
+        except ProviderError as failure:
+            log.warning("a replica could not be read", account=account.name, error=type(failure).__name__)
+            failures.append(failure)
+    if failures:
+        raise failures[-1]
+    raise not_readable(gateway, file)
+
+
+def not_readable(gateway: Gateway, file: FileMapping) -> BadRequest:
+    """The error that says why nobody gives the bytes back."""
+    accounts = (gateway.deployments.accounts.get(name) for name in file.replicas)
+    providers = ", ".join(sorted({account.provider_name for account in accounts if account})) or "no provider"
+    return BadRequest(
+        f"the content of this file cannot be read back: it is at {providers}, which does not return files of purpose "
+        f"{file.purpose!r}, and the gateway keeps no copy (filemux.sources)",
+        param="id",
+        code="content_not_available",
+    )
+
+
+def _readable(gateway: Gateway, file: FileMapping) -> list[tuple[Replica, Account]]:
+    found = []
+    for name, replica in file.replicas.items():
+        account = gateway.deployments.accounts.get(name)
+        if account and replica.usable and file.purpose in account.provider.capabilities.readable:
+            found.append((replica, account))
+    return found
+
+
+def _span(headers: Mapping[str, str], etag: str, size_bytes: int) -> Span | None:
+    """The range that is asked for; None for the whole file, as for several ranges, which nobody has to serve.
+
+    Raises RangeNotSatisfiable.
+    """
+    asked = _RANGE.fullmatch(headers.get("range", "").replace(" ", ""))
+    if asked is None or asked[0] == "bytes=-" or headers.get("if-range", etag) != etag:
+        return None
+    if not asked[1]:
+        first, last = max(0, size_bytes - int(asked[2])), size_bytes - 1
+    else:
+        first, last = int(asked[1]), min(int(asked[2] or size_bytes - 1), size_bytes - 1)
+        if asked[2] and int(asked[2]) < first:
+            return None
+    if first >= size_bytes:
+        raise RangeNotSatisfiable(f"the file has {size_bytes} bytes; the range begins behind them", size_bytes)
+    return Span(first, last)
+
+
+async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:
+    async with stack:
+        async for chunk in chunks:
+            yield chunk
