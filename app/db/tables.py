@@ -84,7 +84,7 @@ files = Table(
     Column("bytes", BigInteger),
     Column("sha256", Text),
     Column("upload_policy", Text, nullable=False, server_default="all"),
-    # The store that keeps the bytes, while it does; set before the first of them is written.
+    # The store that keeps the bytes, while it does, such as disk:<its id>; set before the first of them is written.
     Column("source", Text),
     Column("state", Text, nullable=False),
     Column("created_at", _moment, nullable=False, server_default=func.now()),
@@ -95,7 +95,6 @@ files = Table(
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
     CheckConstraint(f"state IN ({_FILE_STATES})", name="state"),
-    CheckConstraint("source IN ('disk', 's3')", name="source"),
     CheckConstraint(f"upload_policy IN ({_POLICIES})", name="upload_policy"),
     # Ids are time-ordered, so these are the keyset of the list, whole and by purpose.
     Index(None, "team_id", "id", postgresql_where=text("state = 'ready'")),

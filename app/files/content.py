@@ -40,7 +40,7 @@ async def endpoint(request: Request) -> Response:
     }
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    span = _span(request.headers, etag, file.size_bytes) if file.source else None
+    span = _span(request.headers, etag, file.size_bytes) if gateway.sources.holds(file.source) else None
     stack = AsyncExitStack()
     try:
         content = await stack.enter_async_context(open_content(gateway, file, span))
@@ -48,7 +48,7 @@ async def endpoint(request: Request) -> Response:
         await stack.aclose()
         raise
     headers["content-length"] = str(span.size_bytes if span else file.size_bytes)
-    if file.source:
+    if gateway.sources.holds(file.source):
         headers["accept-ranges"] = "bytes"
     if span:
         headers["content-range"] = f"bytes {span.first}-{span.last}/{file.size_bytes}"
@@ -67,11 +67,11 @@ async def open_content(gateway: Gateway, file: FileMapping, span: Span | None = 
 
 def is_readable(gateway: Gateway, file: FileMapping) -> bool:
     """Whether there is a place from which the bytes can be read."""
-    return file.source is not None or bool(_readable(gateway, file))
+    return gateway.sources.holds(file.source) or bool(_readable(gateway, file))
 
 
 async def _opened(gateway: Gateway, file: FileMapping, span: Span | None, stack: AsyncExitStack) -> FileContent:
-    if file.source is not None:
+    if gateway.sources.holds(file.source):
         whole = Span(0, file.size_bytes - 1)
         try:
             return await stack.enter_async_context(gateway.sources.open(file.file_id, span or whole))

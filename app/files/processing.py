@@ -1,15 +1,22 @@
-"""Replicas that their provider still works on (Gemini's PROCESSING, Azure's pending): asked again until it is done."""
+"""Replicas that their provider still works on (Gemini's PROCESSING, Azure's pending): asked again until it is done, or
+for so long that it never will be."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 from app.db.claims import backoff_seconds
 from app.db.session import Row
-from app.errors import Missing, ProviderError
+from app.errors import Missing, ProviderError, Rejected
 from app.files.replicas import queries
 from app.gateway import Gateway
 
 LEASE_SECONDS = 60.0
 CLAIMED_AT_ONCE = 20
+# A chat may be waiting, so the backoff stays short.
+LONGEST_WAIT_SECONDS = 5.0
+# An hour of video is done in less.
+LIMIT = timedelta(minutes=30)
 
 
 async def processing_due(gateway: Gateway) -> int:
@@ -29,14 +36,17 @@ async def _ask(gateway: Gateway, replica: Row) -> None:
         try:
             ready = (await account.provider.retrieve_file(replica["provider_file_id"])).ready
             reason = "the provider is still processing the file"
-        except Missing as failure:
+        except (Missing, Rejected) as failure:
             lost, reason = True, failure.message
         except ProviderError as failure:
             reason = failure.message
+    if not ready and datetime.now(UTC) - replica["stored_at"] > LIMIT:
+        lost = True
+    wait = min(backoff_seconds(replica["attempts"]), LONGEST_WAIT_SECONDS)
     async with gateway.database.write() as writer:
         if ready:
             await queries.settle_processing(writer, replica, "stored", None)
         elif lost:
             await queries.settle_processing(writer, replica, "failed", reason)
         else:
-            await queries.postpone(writer, replica["id"], backoff_seconds(replica["attempts"]), reason)
+            await queries.postpone(writer, replica["id"], wait, reason)

@@ -36,10 +36,11 @@ def _visible(reach: str | None) -> ColumnElement[bool]:
 _INTENT = text(
     """
     WITH file AS (
-        INSERT INTO files (id, team_id, created_by, filename, purpose, mime_type, bytes, upload_policy, source, state,
-                           created_at, expires_at, due_at)
-        VALUES (:id, :team_id, :created_by, :filename, :purpose, :mime_type, :bytes, :upload_policy, CAST(:source AS text),
-                'uploading', :created_at, :expires_at, CASE WHEN CAST(:source AS text) IS NOT NULL THEN CAST(:due_at AS timestamptz) END)
+        INSERT INTO files (id, team_id, created_by, filename, purpose, mime_type, bytes, upload_policy, state,
+                           created_at, expires_at, source, due_at)
+        VALUES (:id, :team_id, :created_by, :filename, :purpose, :mime_type, :bytes, :upload_policy, 'uploading',
+                :created_at, :expires_at, CAST(:source AS text),
+                CASE WHEN CAST(:source AS text) IS NOT NULL THEN CAST(:due_at AS timestamptz) END)
     ), made AS (
         INSERT INTO replicas (id, file_id, account, provider, state, due_at, attempts)
         SELECT replica.id, :id, replica.account, replica.provider, 'pending', :due_at, 1

@@ -1,8 +1,8 @@
 """Uploads whose end nobody recorded: the gateway crashed, or a provider's answer was lost.
 
-Such a replica is `pending` past its lease, and its provider may or may not hold a file. The provider's list tells: one
-file of that name, size and time that no row knows is surely ours and is deleted; none means that nothing was made; what
-is ambiguous is shown in `orphan_suspects` and never touched.
+Such a replica is `pending` past its lease, and its provider may or may not hold a file. Where we choose the name, the
+name tells. Elsewhere the provider's list does: one file of that name, size and time that no row knows is surely ours
+and is deleted; none means that nothing was made; what is ambiguous is shown in `orphan_suspects` and never touched.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import structlog
 from app.db.claims import backoff_seconds
 from app.db.session import Row
 from app.deployments import Account
-from app.errors import ProviderError
+from app.errors import Missing, ProviderError
 from app.files import queries
 from app.files.replicas import queries as replica_queries
 from app.gateway import Gateway
@@ -48,14 +48,17 @@ async def _repair(gateway: Gateway, replica: Row) -> None:
     if account is None:
         await _postpone(gateway, replica, f"the account {replica['account']} is not in the configuration")
         return
+    named = account.provider.capabilities.chooses_id
     try:
-        found = await _candidates(gateway, account, file, replica)
+        found = await (_named(account, replica) if named else _candidates(gateway, account, file, replica))
     except ProviderError as failure:
         await _postpone(gateway, replica, failure.message)
         return
     async with gateway.database.write() as writer:
         # The size may be unknown, or a twin upload unaccounted for: then even a single match proves nothing.
-        sure = file["bytes"] is not None and not await replica_queries.has_pending_twin(writer, replica, file)
+        sure = named or (
+            file["bytes"] is not None and not await replica_queries.has_pending_twin(writer, replica, file)
+        )
         if found and not (sure and len(found) == 1):
             await replica_queries.record_suspects(writer, replica["id"], [_suspect(one) for one in found])
             log.warning("a provider holds files that may be a lost upload's", account=account.name, files=len(found))
@@ -66,6 +69,13 @@ async def _repair(gateway: Gateway, replica: Row) -> None:
             await replica_queries.postpone(writer, replica["id"], wait, "looking for an upload whose answer was lost")
         else:
             await replica_queries.settle_as_failed(writer, replica["id"], file["id"])
+
+
+async def _named(account: Account, replica: Row) -> list[ProviderFile]:
+    try:
+        return [await account.provider.retrieve_file(account.provider.chosen_file_id(replica["id"]))]
+    except Missing:
+        return []
 
 
 async def _candidates(gateway: Gateway, account: Account, file: Row, replica: Row) -> list[ProviderFile]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -45,14 +46,21 @@ class Span:
 
 
 class Sources:
-    """Where files' bytes are kept. `store` is where new ones go: "disk", or None for nowhere; what an earlier
-    configuration has kept is read and removed all the same."""
+    """Where files' bytes are kept. `store` is where new ones go, None for nowhere; what an earlier configuration has
+    kept is read and removed all the same.
 
-    stores = frozenset({"disk"})
+    A directory has an id of its own, so that gateways with different data directories leave each other's files alone.
+    """
 
-    def __init__(self, store: str, directory: Path) -> None:
-        self.store = None if store == "none" else store
+    def __init__(self, kind: str, directory: Path) -> None:
         self._directory = directory
+        disk = f"disk:{_directory_id(directory)}"
+        self.stores = frozenset({disk})
+        self.store = disk if kind == "disk" else None
+
+    def holds(self, store: str | None) -> bool:
+        """Whether what this store keeps can be read here."""
+        return store in self.stores
 
     def path_of(self, file_id: str) -> Path:
         """Where a file's bytes are; 256 folders by the id's random end."""
@@ -77,6 +85,19 @@ class Sources:
         await asyncio.to_thread(self.path_of(file_id).unlink, missing_ok=True)
 
 
+def _directory_id(directory: Path) -> str:
+    """The directory's id, made once; several workers may be the first."""
+    path = directory / "id"
+    if not path.exists():
+        directory.mkdir(parents=True, exist_ok=True)
+        own = path.with_name(f"id.{secrets.token_hex(8)}")
+        own.write_text(secrets.token_hex(8))
+        with suppress(FileExistsError):
+            os.link(own, path)
+        own.unlink()
+    return path.read_text()
+
+
 async def _read(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
     position = span.first
     while position <= span.last:
@@ -91,7 +112,7 @@ async def _read(file: BinaryIO, span: Span) -> AsyncIterator[bytes]:
 async def sources_due(gateway: Gateway) -> int:
     """The worker's half: remove the bytes of files that are deleted, failed, or whose upload has crashed."""
     async with gateway.database.write() as writer:
-        files = await queries.claim_sources(writer, Sources.stores, LEASE_SECONDS, CLAIMED_AT_ONCE)
+        files = await queries.claim_sources(writer, gateway.sources.stores, LEASE_SECONDS, CLAIMED_AT_ONCE)
         for file in files:
             await queries.fail_crashed_upload(writer, file["id"])
     for file in files:
@@ -101,7 +122,7 @@ async def sources_due(gateway: Gateway) -> int:
 
 async def remove_source(gateway: Gateway, file: Row) -> None:
     """Remove what is kept of a claimed file, and record it; a failure is due again later."""
-    if file["source"] is None:
+    if not gateway.sources.holds(file["source"]):
         return
     try:
         await gateway.sources.remove(file["id"])

@@ -178,6 +178,7 @@ def _tools(parameters: Parameters) -> dict[str, Any]:
         }
         for tool in tools
     ]
+    calling: dict[str, Any]
     match choice:
         case None | "auto":
             # `strict` has no place of its own: VALIDATED is AUTO with the schemas kept to.
@@ -384,12 +385,11 @@ class Reader:
 
 
 def _logprobs(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    chosen = result.get("chosenCandidates") or []
-    others = [one.get("candidates") or [] for one in result.get("topCandidates") or []]
-    others += [[]] * (len(chosen) - len(others))
+    tops = [top.get("candidates") or [] for top in result.get("topCandidates") or []]
     return [
-        _token(token) | {"top_logprobs": [_token(one) for one in top]}
-        for token, top in zip(chosen, others, strict=False)
+        # The tops are as many as the chosen, or none.
+        _token(token) | {"top_logprobs": [_token(one) for top in tops[place : place + 1] for one in top]}
+        for place, token in enumerate(result.get("chosenCandidates") or [])
     ]
 
 

@@ -147,6 +147,8 @@ class CalledFunction(_Strict):
 
     name: str
     arguments: str = ""
+    # The SDK's parsed objects carry it.
+    parsed_arguments: Any = None
 
     def parsed(self, where: str) -> dict[str, Any]:
         """The arguments as an object. Raises Rejected."""

@@ -3,7 +3,6 @@
 import mimetypes
 import re
 import time
-from base64 import urlsafe_b64decode, urlsafe_b64encode
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
@@ -22,6 +21,8 @@ _MAX_FILE_BYTES = 500 * 1024**2
 _MIN_EXPIRY_SECONDS, _MAX_EXPIRY_SECONDS = 3600, 90 * 24 * 3600
 _MAX_IDS = 100
 _BETA = "files-api-2025-04-14"
+# The id of the last file of the page before.
+_CURSOR = re.compile(r"page_(01[0-9a-f]{22})")
 
 
 class AnthropicFiles:
@@ -150,14 +151,12 @@ def _page(files: list[StoredFile], query: QueryParams) -> tuple[list[StoredFile]
     """Return the page that the cursor stands for, and the cursor of the next one."""
     limit = limit_of(query)
     if "page" in query:
-        try:
-            last_id = urlsafe_b64decode(query["page"].removeprefix("page_").encode()).decode()
-        except ValueError as error:
-            raise bad_request("page: Invalid page cursor") from error
-        files = [file for file in files if file.id < last_id]
+        cursor = _CURSOR.fullmatch(query["page"])
+        if cursor is None:
+            raise bad_request("page: Invalid page cursor")
+        files = [file for file in files if file.id < f"file_{cursor[1]}"]
     page = files[:limit]
-    has_more = len(files) > limit
-    return page, f"page_{urlsafe_b64encode(page[-1].id.encode()).decode()}" if has_more else None
+    return page, page[-1].id.replace("file_", "page_") if len(files) > limit else None
 
 
 def _metadata(file: StoredFile, *, beta: bool) -> dict[str, Any]:

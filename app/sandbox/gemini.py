@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 
 from app.sandbox.faults import Faults
 from app.sandbox.gemini_answers import answer, bad_request, error_response, invalid_key
@@ -41,29 +41,22 @@ class Gemini(GenerativeProvider):
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes of both versions, whose files are the same."""
-        upload = self.operation(self._uploads.operation_name, self._uploads.serve)
-        download = self.operation("read_file", self._files.read)
-        return [
-            route
-            for version in _VERSIONS
-            for route in (
-                Mount(f"/{version}", routes=self._versioned()),
-                Route(f"/upload/{version}/files", upload, methods=["POST"]),
-                Route(f"/download/{version}/files/{{file_id}}:download", download, methods=["GET"]),
-            )
-        ]
+        return [route for version in _VERSIONS for route in self._versioned(version)]
 
-    def _versioned(self) -> list[BaseRoute]:
+    def _versioned(self, version: str) -> list[BaseRoute]:
+        files, uploads = self._files, self._uploads
         table = (
-            ("GET", "/files", "list_files", self._files.list_page),
-            ("GET", "/files/{file_id}:download", "read_file", self._files.read),
-            ("GET", "/files/{file_id}", "retrieve_file", self._files.retrieve),
-            ("DELETE", "/files/{file_id}", "delete_file", self._files.delete),
-            ("GET", "/models", "list_models", self._list_models),
-            ("GET", "/models/{model}", "retrieve_model", self._retrieve_model),
+            ("POST", f"/upload/{version}/files", uploads.operation_name, uploads.serve),
+            ("GET", f"/{version}/files", "list_files", files.list_page),
+            ("GET", f"/{version}/files/{{file_id}}:download", "read_file", files.read),
+            ("GET", f"/download/{version}/files/{{file_id}}:download", "read_file", files.read),
+            ("GET", f"/{version}/files/{{file_id}}", "retrieve_file", files.retrieve),
+            ("DELETE", f"/{version}/files/{{file_id}}", "delete_file", files.delete),
+            ("GET", f"/{version}/models", "list_models", self._list_models),
+            ("GET", f"/{version}/models/{{model}}", "retrieve_model", self._retrieve_model),
         )
         others = [Route(path, self.operation(name, verb), methods=[method]) for method, path, name, verb in table]
-        return [*self.chat_routes("/models"), *others]
+        return [*self.chat_routes(f"/{version}/models"), *others]
 
     def credential(self, request: Request) -> str | None:
         """Return the API key; a session's address stands for the key that it was made with."""

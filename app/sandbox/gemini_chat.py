@@ -75,7 +75,7 @@ class _FunctionDeclaration(Message):
 
 
 class _Tool(Message):
-    function_declarations: list[_FunctionDeclaration] = []
+    function_declarations: tuple[_FunctionDeclaration, ...] = ()
     google_search: dict[str, Any] | None = None
     google_search_retrieval: dict[str, Any] | None = None
     google_maps: dict[str, Any] | None = None
@@ -87,7 +87,7 @@ class _Tool(Message):
 
 class _FunctionCallingConfig(Message):
     mode: Annotated[Literal["MODE_UNSPECIFIED", "AUTO", "ANY", "NONE", "VALIDATED"], _Upper] = "AUTO"
-    allowed_function_names: list[str] = []
+    allowed_function_names: tuple[str, ...] = ()
 
 
 class _ToolConfig(Message):
@@ -109,7 +109,7 @@ class GenerationConfig(Message):
 
     candidate_count: Annotated[int, Field(ge=1, le=8)] = 1
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    stop_sequences: Annotated[list[str], Field(max_length=5)] = []
+    stop_sequences: Annotated[tuple[str, ...], Field(max_length=5)] = ()
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(ge=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=1)] | None = None
@@ -122,7 +122,7 @@ class GenerationConfig(Message):
     response_logprobs: StrictBool = False
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     thinking_config: ThinkingConfig = ThinkingConfig()
-    response_modalities: list[Annotated[Literal["TEXT"], _Upper]] = []
+    response_modalities: tuple[Annotated[Literal["TEXT"], _Upper], ...] = ()
     media_resolution: Annotated[str, StringConstraints(pattern="^MEDIA_RESOLUTION_")] | None = None
     speech_config: dict[str, Any] | None = None
     image_config: dict[str, Any] | None = None
@@ -152,9 +152,9 @@ class GenerateContentRequest(Message):
 
     contents: Annotated[list[Content], Field(min_length=1)]
     system_instruction: _Instruction | None = None
-    tools: list[_Tool] = []
+    tools: tuple[_Tool, ...] = ()
     tool_config: _ToolConfig = _ToolConfig()
-    safety_settings: list[_SafetySetting] = []
+    safety_settings: tuple[_SafetySetting, ...] = ()
     generation_config: GenerationConfig = GenerationConfig()
     cached_content: str | None = None
     service_tier: Annotated[Literal["UNSPECIFIED", "FLEX", "STANDARD", "PRIORITY"] | None, _Upper] = None
@@ -212,8 +212,8 @@ _LabelValue = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_-]{0,63}$")]
 
 
 class VertexRequest(GenerateContentRequest):
-    """What only Vertex accepts (wire.md §5d). The limits of labels are unverified (§5e); these are the stricter ones."""
+    """What only Vertex accepts (wire.md §5d). The limits of labels are unverified (§5e), these the stricter ones."""
 
     generation_config: _VertexConfig = _VertexConfig()
-    labels: Annotated[dict[_LabelKey, _LabelValue], Field(max_length=64)] = {}
+    labels: Annotated[dict[_LabelKey, _LabelValue] | None, Field(max_length=64)] = None
     model_armor_config: dict[str, Any] | None = None

@@ -110,7 +110,7 @@ class Completion:
 
     def _call_parts(self) -> list[dict[str, Any]]:
         """Return the calls; of several, only the first one is signed."""
-        parts = [{"functionCall": call.model_dump(exclude_none=True)} for call in self.calls]
+        parts: list[dict[str, Any]] = [{"functionCall": call.model_dump(exclude_none=True)} for call in self.calls]
         if parts and self.model.is_third:
             parts[0]["thoughtSignature"] = _encoded(sign(self.calls[0]))
         return parts

@@ -5,7 +5,6 @@ alphabet of base64. The fields are those of google-genai 3.4.0.
 """
 
 import base64
-import binascii
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
@@ -36,7 +35,7 @@ def decode_base64(value: Any) -> Any:
         return value
     try:
         return base64.b64decode(value.replace("-", "+").replace("_", "/") + "=" * (-len(value) % 4), validate=True)
-    except binascii.Error as error:
+    except ValueError as error:
         raise ValueError("Base64 decoding failed") from error
 
 
@@ -93,7 +92,7 @@ class FunctionResponse(Message):
     name: Annotated[str, Field(min_length=1)]
     response: dict[str, Any]
     id: str | None = None
-    parts: list[ResponsePart] = []
+    parts: tuple[ResponsePart, ...] = ()
     will_continue: StrictBool | None = None
     scheduling: str | None = None
 

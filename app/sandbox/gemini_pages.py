@@ -1,7 +1,6 @@
 """Google's lists in pages: `pageSize` and `pageToken` in, `nextPageToken` out while there is more."""
 
 import base64
-import binascii
 from bisect import bisect_right
 from collections.abc import Sequence
 
@@ -41,5 +40,5 @@ def _token(position: str) -> str:
 def _position(token: str) -> str:
     try:
         return base64.urlsafe_b64decode(token).decode()
-    except (binascii.Error, UnicodeDecodeError) as error:
+    except ValueError as error:
         raise bad_request("page_token is invalid") from error

@@ -10,7 +10,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Route
 
 from app.sandbox.gemini_answers import answer, bad_request, error_info, error_response, plain_failure
 from app.sandbox.gemini_chat import GenerateContentRequest, VertexRequest
@@ -43,13 +43,17 @@ class Vertex(GenerativeProvider):
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes of a project and those of key mode, which name no project."""
-        models = [
-            Route(_MODELS_PATH, self.operation("list_models", self._list_models), methods=["GET"]),
-            Route(f"{_MODELS_PATH}/{{model}}", self.operation("retrieve_model", self._retrieve_model), methods=["GET"]),
-        ]
-        chat = [*self.chat_routes(_PROJECT_PATH + _MODELS_PATH), *self.chat_routes(_MODELS_PATH)]
         token = Route("/token", self.operation("issue_token", self._issue_token), methods=["POST"])
-        return [token, *(Mount(f"/{version}", routes=[*chat, *models]) for version in _VERSIONS)]
+        return [token, *(route for version in _VERSIONS for route in self._versioned(f"/{version}"))]
+
+    def _versioned(self, version: str) -> list[BaseRoute]:
+        models = version + _MODELS_PATH
+        return [
+            *self.chat_routes(version + _PROJECT_PATH + _MODELS_PATH),
+            *self.chat_routes(models),
+            Route(models, self.operation("list_models", self._list_models), methods=["GET"]),
+            Route(f"{models}/{{model}}", self.operation("retrieve_model", self._retrieve_model), methods=["GET"]),
+        ]
 
     def credential(self, request: Request) -> str | None:
         """Return the token; below no project, which is key mode, the API key: only lists take a token there too."""
@@ -65,8 +69,8 @@ class Vertex(GenerativeProvider):
         if credential is not None:
             return plain_failure(401)
         message = (
-            "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or other "
-            "valid authentication credential."
+            "Request is missing required authentication credential. Expected OAuth 2 access token, login cookie or "
+            "other valid authentication credential."
         )
         details = [error_info("CREDENTIALS_MISSING", "aiplatform.googleapis.com")]
         return error_response(401, "UNAUTHENTICATED", message, details)

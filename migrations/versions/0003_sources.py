@@ -18,7 +18,6 @@ def upgrade() -> None:
     op.add_column("files", sa.Column("due_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("files", sa.Column("attempts", sa.Integer(), server_default="0", nullable=False))
     op.add_column("files", sa.Column("last_error", sa.Text(), nullable=True))
-    op.create_check_constraint(op.f("ck_files_source"), "files", "source IN ('disk', 's3')")
     op.create_index(
         op.f("ix_files_due_at"), "files", ["due_at"], unique=False, postgresql_where=sa.text("due_at IS NOT NULL")
     )
