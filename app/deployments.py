@@ -186,8 +186,7 @@ class _Resolved:
                 raise entry.place_of(key).error(f"{kind.name} has no parameter {key!r}")
             ignored.append(f"{entry.model_name or 'files_settings'}: {key}")
             del written[key]
-        required = {key for key in kind.params.model_fields if key not in written}
-        written |= {key: value for key, value in kind.defaults.items() if key in required}
+        written = kind.filling() | written
         params = _validated(entry, kind, written)
         identity = _identity(kind, params, written)
         return cls(entry, kind, params, identity, _given_name(entry), _timeout(entry), _drop_params(entry))

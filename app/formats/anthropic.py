@@ -74,14 +74,16 @@ def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
     system, messages = _conversation(chat)
     if chat_format := _answer_format(parameters, system):
         body["output_config"] = chat_format
+    if not messages:
+        raise Rejected("messages: nobody says anything in them", param="messages")
     if system:
         body["system"] = system
     body["messages"] = messages
     if stop := parameters.take("stop"):
         body["stop_sequences"] = list(stop)
     _sampling(parameters, dialect, body)
-    _effort(parameters, body)
     _tools(parameters, body)
+    _effort(parameters, body)
     if user := parameters.take("safety_identifier") or parameters.take("user"):
         parameters.take("user")
         body["metadata"] = {"user_id": user}
@@ -118,7 +120,9 @@ def _effort(parameters: Parameters, body: dict[str, Any]) -> None:
         body["thinking"] = {"type": "disabled"}
     elif effort is not None:
         body["output_config"] = {**body.get("output_config", {}), "effort": _EFFORTS[effort]}
-        body["thinking"] = {"type": "adaptive"}
+        if body.get("tool_choice", {}).get("type") not in ("any", "tool"):
+            # A forced call leaves no room for thinking, and is refused together with it.
+            body["thinking"] = {"type": "adaptive"}
 
 
 def _tools(parameters: Parameters, body: dict[str, Any]) -> None:
@@ -195,8 +199,8 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -
 
 
 def _texts(parts: tuple[TextPart, ...]) -> list[dict[str, Any]]:
-    # Anthropic refuses empty text blocks.
-    return [{"type": "text", "text": part.text} for part in parts if part.text]
+    # Anthropic refuses text blocks without a letter.
+    return [{"type": "text", "text": part.text} for part in parts if part.text.strip()]
 
 
 def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
@@ -206,7 +210,7 @@ def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
         blocks += tool_calls.extra_of(message.tool_calls[0].id, PROVIDER) or []
     for index, part in enumerate(message.content):
         match part:
-            case TextPart(text=text) if text:
+            case TextPart(text=text) if text.strip():
                 blocks.append({"type": "text", "text": text})
             case TextPart():
                 pass
@@ -244,7 +248,7 @@ def _blocks(chat: Chat, parts: tuple[Part, ...], where: str) -> list[dict[str, A
         here = f"{where}.content[{index}]"
         match part:
             case TextPart(text=text):
-                if text:
+                if text.strip():
                     blocks.append({"type": "text", "text": text})
             case RefusalPart():
                 raise Rejected(f"{here}: only an assistant refuses", param=here)

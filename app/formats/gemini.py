@@ -53,7 +53,7 @@ _KINDS = frozenset({"image", "audio", "video", "text"})
 # What Gemini 3 takes inside a function's response (https://ai.google.dev/gemini-api/docs/function-calling).
 _RESPONSE_TYPES = frozenset({"application/pdf", "text/plain", "image/png", "image/jpeg", "image/webp"})
 # Google's own name for MP3 (wire.md §4d).
-_SENT_TYPES = {"audio/mpeg": "audio/mp3"}
+_INLINE_TYPES = {"audio/mpeg": "audio/mp3"}
 _GENERATION = re.compile(r"gemini-(\d+(?:\.\d+)?|.*latest)")
 _SAME_MEANING = {
     "temperature": "temperature",
@@ -95,6 +95,7 @@ def translate(chat: Chat) -> dict[str, Any]:
     """The body of :generateContent. Raises Unsupported or Rejected with the parameter."""
     parameters = chat.parameters
     chat.refuse_names()
+    chat.leave_out_details()
     system, contents = _conversation(chat)
     body: dict[str, Any] = {"contents": contents}
     if system:
@@ -307,11 +308,11 @@ def _shown(chat: Chat, message: UserMessage | ToolMessage, where: str) -> list[d
 def _media_part(media: Media) -> dict[str, Any]:
     if media.mime_type != "application/pdf" and media.kind not in _KINDS:
         raise media.refused(f"Gemini takes PDF, text, images, audio and video, not {media.mime_type}")
-    mime_type = _SENT_TYPES.get(media.mime_type, media.mime_type)
     if media.data is None:
-        return {"fileData": {"mimeType": mime_type, "fileUri": media.file_id or media.url}}
+        return {"fileData": {"mimeType": media.mime_type, "fileUri": media.file_id or media.url}}
     if media.kind == "text":
         return {"text": text_file(media.filename or DEFAULT_FILENAMES["text/plain"], media.text())}
+    mime_type = _INLINE_TYPES.get(media.mime_type, media.mime_type)
     return {"inlineData": {"mimeType": mime_type, "data": media.data}}
 
 

@@ -286,6 +286,7 @@ class Request(_Strict):
     user: str | None = None
     safety_identifier: str | None = None
     service_tier: str | None = None
+    metadata: dict[str, str] | None = None
 
 
 class Parameters:
@@ -384,6 +385,13 @@ class Chat:
         for index, message in enumerate(self.messages):
             if message.name is not None and not isinstance(message, ToolMessage):
                 self.parameters.refuse(f"messages[{index}].name", "participants have no names at this provider")
+
+    def leave_out_details(self) -> None:
+        """Drop how closely images are to be looked at, which only OpenAI asks; it is said in the answer."""
+        for index, message in enumerate(self.messages):
+            for place, part in enumerate(message.content):
+                if isinstance(part, ImagePart) and part.image_url.detail not in (None, "auto"):
+                    self.parameters.dropped.append(f"messages[{index}].content[{place}].image_url.detail")
 
 
 # The tags and types that pydantic puts between an index and the key that follows it.

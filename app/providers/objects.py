@@ -30,6 +30,7 @@ from app.providers.protocol import FileContent, FileUpload, ProviderFile, Provid
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+    from obstore.store import ClientConfig, RetryConfig
 
 # S3 takes no smaller parts but the last; two are on their way while the next is filled.
 PART_BYTES = 5 * 1024 * 1024
@@ -37,7 +38,9 @@ PARTS_AT_ONCE = 2
 
 _FILENAME = re.compile(r"filename\*=UTF-8''([^;]+)")
 # Retrying is the wrappers' business.
-NO_RETRIES = {"max_retries": 0}
+NO_RETRIES: RetryConfig = {"max_retries": 0}
+# obstore would end every request after 30 s, however well it goes, and a large object takes longer.
+CLIENT_OPTIONS: ClientConfig = {"allow_http": True, "connect_timeout": "10s", "read_timeout": "60s", "timeout": "1day"}
 
 
 @dataclass(frozen=True, slots=True)

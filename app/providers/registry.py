@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import BaseModel
 
-from app.providers import anthropic, azure, openai
+from app.providers import anthropic, azure, bedrock, openai
 from app.providers.http import Http
 from app.providers.protocol import Capabilities, Provider
+from app.yaml_file import ENVIRONMENT_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +20,7 @@ class ProviderKind:
     """A provider's name in the configuration, its class, and the parameters it takes.
 
     `defaults` fills a parameter that the file leaves out; a value `os.environ/NAME` is looked up as if written.
+    `environment` fills it with the first of these variables that is set, if one is.
     """
 
     name: str
@@ -25,6 +28,12 @@ class ProviderKind:
     params: type[BaseModel]
     capabilities: Capabilities
     defaults: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, Sequence[str]] = field(default_factory=dict)
+
+    def filling(self) -> dict[str, str]:
+        """What stands for the parameters that the file leaves out, as the file would write it."""
+        found = {key: next(filter(os.environ.get, names), None) for key, names in self.environment.items()}
+        return {**self.defaults, **{key: ENVIRONMENT_MARK + name for key, name in found.items() if name}}
 
 
 def _openai() -> ProviderKind:
@@ -42,6 +51,16 @@ def _anthropic() -> ProviderKind:
     return ProviderKind("anthropic", anthropic.Anthropic, anthropic.AnthropicParams, anthropic.CAPABILITIES, defaults)
 
 
+def _bedrock() -> ProviderKind:
+    environment = {
+        "aws_region_name": ("AWS_REGION", "AWS_DEFAULT_REGION"),
+        "api_key": ("AWS_BEARER_TOKEN_BEDROCK",),
+    }
+    return ProviderKind(
+        "bedrock", bedrock.Bedrock, bedrock.BedrockParams, bedrock.CAPABILITIES, environment=environment
+    )
+
+
 def _compatible(name: str, api_base: str, api_key: str | None = None) -> ProviderKind:
     defaults = {"api_base": api_base} | ({"api_key": api_key} if api_key else {})
     kind = openai.Compatible
@@ -54,6 +73,7 @@ REGISTRY: Mapping[str, ProviderKind] = {
         _openai(),
         _azure(),
         _anthropic(),
+        _bedrock(),
         _compatible("hosted_vllm", "os.environ/HOSTED_VLLM_API_BASE"),
         _compatible("groq", "https://api.groq.com/openai/v1", "os.environ/GROQ_API_KEY"),
         _compatible("mistral", "https://api.mistral.ai/v1", "os.environ/MISTRAL_API_KEY"),

@@ -60,7 +60,11 @@ def bad_request(message: str, *, code: str | None = None) -> Refusal:
 
 
 def bad_body(error: ValidationError) -> Refusal:
-    """Return the refusal of a JSON body that does not fit its schema, for the first thing that is wrong."""
+    """Return the refusal of a JSON body that does not fit its schema, for the first thing that is wrong.
+
+    Anthropic's own words are pydantic's, so that these are near: `messages.0.user.content: Field required`.
+    """
     first = error.errors(include_url=False)[0]
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
-    return bad_request(": ".join([*filter(None, [".".join(map(str, first["loc"]))]), reason]))
+    where = ".".join(map(str, first["loc"]))
+    return bad_request(f"{where}: {reason}" if where else reason)

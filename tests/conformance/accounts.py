@@ -57,6 +57,11 @@ def _azure(form: str, credential: str, **params: str) -> Simulated:
     return Simulated("azure", "azure", form, params, credential)
 
 
+def _anthropic(form: str, provider_model: str = "claude-sonnet-4-5", **params: str) -> Simulated:
+    params = {"api_base": "{sandbox}/anthropic", "api_key": f"sk-ant-{form}", **params}
+    return Simulated("anthropic", "anthropic", form, params, provider_model=provider_model)
+
+
 # Some twice: as the registry makes them, and as deployments use them.
 ACCOUNTS = [
     _openai("openai", organization="org-1", project="proj_1"),
@@ -65,6 +70,8 @@ ACCOUNTS = [
     _azure("v1-bearer", "azure_ad_token", api_version="latest"),
     _azure("dated", "api_key", api_version="2024-10-21", api_base="{sandbox}/azure/openai"),
     _azure("preview-bearer", "azure_ad_token", api_version="2025-04-01-preview", api_base="{sandbox}/azure/openai/v1/"),
+    _anthropic("newest"),
+    _anthropic("2023", api_version="2023-06-01", auth_header="x-api-key"),
     *(_openai(kind) for kind in ("hosted_vllm", "groq", "mistral", "moonshot", "together_ai")),
     replace(_openai("hosted_vllm"), wrapped=True),
 ]

@@ -124,13 +124,10 @@ def test_media_travel_as_data_or_by_address(part, expected):
     assert parts_of(user(part)) == [expected]
 
 
-@pytest.mark.parametrize(
-    ("mime_type", "sent"),
-    [("application/pdf", "application/pdf"), ("text/html", "text/html"), ("audio/mpeg", "audio/mp3")],
-)
-def test_a_stored_file_travels_as_its_uri(mime_type, sent):
+@pytest.mark.parametrize("mime_type", ["application/pdf", "text/html", "audio/mpeg", "video/mp4"])
+def test_a_stored_file_travels_as_its_uri(mime_type):
     files = {URI: FileFacts(mime_type, "a")}
-    assert parts_of(user(file(file_id=URI)), files=files) == [referenced(sent, URI)]
+    assert parts_of(user(file(file_id=URI)), files=files) == [referenced(mime_type, URI)]
 
 
 @pytest.mark.parametrize(
@@ -294,6 +291,9 @@ def test_a_choice_among_no_tools():
 JSON = {"responseMimeType": "application/json"}
 
 
+DETAILS = ["auto", "high"]
+
+
 def by_schema(**schema):
     return {"response_format": {"type": "json_schema", "json_schema": {"name": "x", **schema}}}
 
@@ -390,6 +390,13 @@ def test_what_gemini_does_not_have_is_refused_or_dropped_with_notice(parameter):
     chat = chat_of(**parameter, drop_params=True)
     assert translate(chat) == translated()
     assert chat.parameters.dropped == [name]
+
+
+def test_how_closely_an_image_is_looked_at_is_left_out_with_notice():
+    parts = [{"type": "image_url", "image_url": {"url": "https://x.org/a.png", "detail": detail}} for detail in DETAILS]
+    chat = chat_of(user(*parts))
+    translate(chat)
+    assert chat.parameters.dropped == ["messages[0].content[1].image_url.detail"]
 
 
 def test_top_logprobs_need_logprobs():

@@ -6,6 +6,7 @@ import json
 
 import anthropic
 import httpx
+import httpx2
 import pytest
 
 from tests.sandbox.conftest import Sandbox, Switchboard
@@ -516,5 +517,5 @@ async def test_chat_and_its_stream_are_operations_of_their_own(client, switchboa
 
 async def test_a_stream_is_cut(client, switchboard: Switchboard):
     await switchboard.fault(provider="anthropic", operation="stream_chat", reset_after_bytes=600)
-    with pytest.raises(anthropic.APIConnectionError):
+    with pytest.raises(httpx2.RemoteProtocolError):
         await _streamed(client, _user("one two three"))

@@ -108,7 +108,8 @@ class _Writer:
     def image_part(self):
         mime_type = self._draw(st.sampled_from(IMAGE_TYPES))
         url = f"data:{mime_type};base64,{self._data()}" if self._draw(st.booleans()) else self._address("png")
-        return {"type": "image_url", "image_url": {"url": url}}
+        detail = self._draw(st.just({}) | st.sampled_from(["auto", "low", "high"]).map(lambda one: {"detail": one}))
+        return {"type": "image_url", "image_url": {"url": url, **detail}}
 
     def audio_part(self):
         sound = {"data": self._data(), "format": self._draw(st.sampled_from(["wav", "mp3"]))}
