@@ -1,4 +1,4 @@
-"""`python -m benchmarks [chat sse upload memory rate start] [--quick]`, or `python -m benchmarks profile chat`."""
+"""`python -m benchmarks [WORK …] [--quick]`, or `python -m benchmarks profile chat`."""
 
 import sys
 
@@ -6,10 +6,18 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import chat, memory, profile, rate, report, sse, start, upload
+from benchmarks import chat, memory, profile, providers, rate, report, sse, start, upload
 from benchmarks.processes import Bench, fake_provider
 
-WORKS = {"chat": chat, "sse": sse, "upload": upload, "memory": memory, "rate": rate, "start": start}
+WORKS = {
+    "chat": chat,
+    "providers": providers,
+    "sse": sse,
+    "upload": upload,
+    "memory": memory,
+    "rate": rate,
+    "start": start,
+}
 PROFILE = "profile"
 
 

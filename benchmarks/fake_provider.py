@@ -1,6 +1,7 @@
 """A provider that only costs what HTTP costs: uploads are counted and dropped, answers are made beforehand.
 
-`/BYTES_PER_SECOND/v1/…` takes the body of an upload at that speed on each connection; `/v1/…` as it comes.
+`/BYTES_PER_SECOND/v1/…` takes the body of an upload at that speed on each connection; `/v1/…` as it comes. Chats are
+answered in the format that their path belongs to: OpenAI's, Anthropic's, Gemini's or Bedrock's.
 """
 
 import asyncio
@@ -49,6 +50,41 @@ COMPLETION = _answer(
         "system_fingerprint": "fp_fake",
     }
 )
+WORDS = MESSAGE["content"]
+MESSAGES = _answer(
+    {
+        "id": "msg_fake",
+        "type": "message",
+        "role": "assistant",
+        "model": "claude-sonnet-4-5",
+        "content": [{"type": "text", "text": WORDS}],
+        "stop_reason": "end_turn",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 1042, "output_tokens": 54},
+    }
+)
+GENERATED = _answer(
+    {
+        "candidates": [{"content": {"role": "model", "parts": [{"text": WORDS}]}, "finishReason": "STOP", "index": 0}],
+        "usageMetadata": {"promptTokenCount": 1042, "candidatesTokenCount": 54, "totalTokenCount": 1096},
+        "modelVersion": "gemini-2.0-flash",
+        "responseId": "fake",
+    }
+)
+CONVERSE = _answer(
+    {
+        "output": {"message": {"role": "assistant", "content": [{"text": WORDS}]}},
+        "stopReason": "end_turn",
+        "usage": {"inputTokens": 1042, "outputTokens": 54, "totalTokens": 1096},
+        "metrics": {"latencyMs": 1},
+    }
+)
+CHATS = {
+    b"/chat/completions": COMPLETION,
+    b"/messages": MESSAGES,
+    b":generateContent": GENERATED,
+    b"/converse": CONVERSE,
+}
 MODELS = _answer({"object": "list", "data": []})
 DELETED = _answer({"id": "file-fake", "object": "file", "deleted": True})
 STREAM_HEAD = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -92,12 +128,12 @@ class Connection(asyncio.Protocol):
 
     def on_message_complete(self):
         self._complete = True
-        if self._path.endswith(b"/chat/completions"):
-            if b'"stream":true' in self._head:
-                self._transport.write(STREAM_HEAD)
-                self._stream(self._loop.time(), 1)
-            else:
-                self._transport.write(COMPLETION)
+        chat = next((answer for path, answer in CHATS.items() if self._path.endswith(path)), None)
+        if chat is COMPLETION and b'"stream":true' in self._head:
+            self._transport.write(STREAM_HEAD)
+            self._stream(self._loop.time(), 1)
+        elif chat:
+            self._transport.write(chat)
         elif self._path.endswith(b"/files"):
             answer = _answer(self._file())
             write = partial(self._transport.write, answer)

@@ -5,7 +5,7 @@ import re
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,14 +88,16 @@ def serve(
     *,
     workers: int = 1,
     limits: Sequence[int | None] = UNLIMITED,
+    entries: Mapping[str, Mapping[str, str]] | None = None,
     profile: Path | None = None,
 ) -> Iterator[Server]:
-    """`filemux serve` with one account for each limit (bytes a second, or None); its log goes to a file.
+    """`filemux serve` with one account for each limit (bytes a second, or None), or with the parameters that `entries`
+    has for each model name; its log goes to a file.
 
     With `profile`, under cProfile, which writes there at the end.
     """
     config = directory / "config.yaml"
-    config.write_text(yaml.safe_dump(_configuration(provider, limits)))
+    config.write_text(yaml.safe_dump(_configuration(entries or _limited_entries(provider, limits))))
     kept = {name: value for name, value in os.environ.items() if name.lower() not in FOREIGN}
     arguments = ["-m", "app.cli", "serve", "--config", str(config), "--port", "0", "--workers", str(workers)]
     if profile:
@@ -107,13 +109,16 @@ def serve(
         yield server
 
 
-def _configuration(provider: Server, limits: Sequence[int | None]) -> dict:
-    entries = []
-    for name, limit in zip(model_names(len(limits)), limits, strict=True):
-        params = {"model": "gpt-4o-mini", "api_base": limited(provider, limit), "api_key": f"sk-{name}"}
-        entries.append({"model_name": name, "params": params})
+def _limited_entries(provider: Server, limits: Sequence[int | None]) -> dict[str, dict[str, str]]:
     return {
-        "model_list": entries,
+        name: {"model": "gpt-4o-mini", "api_base": limited(provider, limit), "api_key": f"sk-{name}"}
+        for name, limit in zip(model_names(len(limits)), limits, strict=True)
+    }
+
+
+def _configuration(entries: Mapping[str, Mapping[str, str]]) -> dict:
+    return {
+        "model_list": [{"model_name": name, "params": dict(params)} for name, params in entries.items()],
         "general_settings": {"master_key": MASTER_KEY},
         "filemux": {"max_file_bytes": 4_000_000_000},
     }

@@ -22,6 +22,7 @@ FIGURES = {
     "p50_ms": "p50 {:,.2f} ms",
     "p99_ms": "p99 {:,.2f} ms",
     "added_p50_ms": "p50 {:+.2f} ms",
+    "translation_ms": "{:.2f} ms",
     "seconds": "{:.2f} s",
     "of_direct": "{:.3f} of direct",
     "of_ideal": "{:.3f} of ideal",

@@ -188,8 +188,9 @@ class Spool:
             _sync_directory(path.parent)
         finally:
             if self._file is None:
-                file.close()
+                # First, for closing fails again where the disk was full.
                 self._remove()
+                file.close()
 
     def _close(self) -> None:
         self._remove()

@@ -108,6 +108,7 @@ def translate(chat: Chat) -> dict[str, Any]:
     """The body of POST /model/{id}/converse. Raises Unsupported or Rejected with the parameter."""
     parameters = chat.parameters
     chat.refuse_names()
+    chat.leave_out_details()
     system, messages = _conversation(chat)
     output = _answer_format(parameters, system)
     body: dict[str, Any] = {
@@ -200,7 +201,7 @@ def _request_metadata(parameters: Parameters) -> dict[str, Any]:
 def _tools(chat: Chat, system: list[dict[str, Any]]) -> dict[str, Any]:
     parameters = chat.parameters
     tools, choice = parameters.take("tools") or (), parameters.take("tool_choice")
-    if parameters.take("parallel_tool_calls") is False and tools:
+    if parameters.take("parallel_tool_calls") is False:
         parameters.refuse("parallel_tool_calls", "Converse cannot keep a model from calling several tools at once")
     if not tools and choice not in (None, "none", "auto"):
         raise Rejected("tool_choice: there are no tools to choose from", param="tool_choice")

@@ -365,13 +365,14 @@ class Chat:
         """The conversation."""
         return self.request.messages
 
-    def refers_to_files(self) -> bool:
-        """Whether the conversation names a file at the provider."""
-        return any(
-            isinstance(part, FilePart) and part.file.file_id is not None
+    def file_ids(self) -> list[str]:
+        """The ids by which the conversation names files at the provider."""
+        return [
+            part.file.file_id
             for message in self.messages
             for part in message.content
-        )
+            if isinstance(part, FilePart) and part.file.file_id is not None
+        ]
 
     def function_names(self) -> dict[str, str]:
         """The function that each tool call of the history called, by the call's id."""

@@ -244,17 +244,8 @@ class Bedrock(Translating):
         # An answer of Converse has no id.
         return converse.Reader(f"chatcmpl-{secrets.token_hex(12)}", chat.provider_model)
 
-    async def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
-        """The events of an application/vnd.amazon.eventstream; botocore checks their checksums."""
-        buffer = EventStreamBuffer()
-        async for chunk in chunks:
-            buffer.add_data(chunk)
-            try:
-                events = [_event_of(message) for message in buffer]
-            except (ParserError, KeyError, ValueError) as failure:
-                raise Unavailable(f"the provider's stream cannot be read ({type(failure).__name__})") from failure
-            for event in events:
-                yield event
+    def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+        return frame_events(chunks)
 
     # --- errors -------------------------------------------------------------------------------------------------
 
@@ -308,6 +299,22 @@ def _message_of(content: bytes) -> str | None:
         return str(body.get("message") or body.get("Message") or "")[:2000] or None
     except (orjson.JSONDecodeError, AttributeError):
         return None
+
+
+# --- event stream -----------------------------------------------------------------------------------------------
+
+
+async def frame_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
+    """The events of an application/vnd.amazon.eventstream (wire.md §6d); botocore checks their checksums."""
+    buffer = EventStreamBuffer()
+    async for chunk in chunks:
+        buffer.add_data(chunk)
+        try:
+            events = [_event_of(message) for message in buffer]
+        except (ParserError, KeyError, TypeError, ValueError) as failure:
+            raise Unavailable(f"the provider's stream cannot be read ({type(failure).__name__})") from failure
+        for event in events:
+            yield event
 
 
 def _event_of(message: EventStreamMessage) -> dict[str, Any]:

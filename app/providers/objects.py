@@ -17,7 +17,6 @@ import obstore
 from obstore.exceptions import (
     AlreadyExistsError,
     BaseError,
-    NotFoundError,
     PermissionDeniedError,
     PreconditionError,
     UnauthenticatedError,
@@ -229,7 +228,7 @@ def _errors() -> Iterator[None]:
         yield
     except (AlreadyExistsError, PreconditionError) as failure:
         raise _Exists from failure
-    except NotFoundError as failure:
+    except FileNotFoundError as failure:
         raise Missing("the bucket holds no such object") from failure
     except (PermissionDeniedError, UnauthenticatedError) as failure:
         raise Unauthorized("the object store refused the gateway's credentials") from failure

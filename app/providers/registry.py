@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from app.providers import anthropic, azure, bedrock, openai
+from app.providers import anthropic, azure, bedrock, gemini, openai, vertex
 from app.providers.http import Http
 from app.providers.protocol import Capabilities, Provider
 from app.yaml_file import ENVIRONMENT_MARK
@@ -51,6 +51,20 @@ def _anthropic() -> ProviderKind:
     return ProviderKind("anthropic", anthropic.Anthropic, anthropic.AnthropicParams, anthropic.CAPABILITIES, defaults)
 
 
+def _gemini() -> ProviderKind:
+    defaults = {"api_key": "os.environ/GEMINI_API_KEY"}
+    return ProviderKind("gemini", gemini.Gemini, gemini.GeminiParams, gemini.CAPABILITIES, defaults)
+
+
+def _vertex() -> ProviderKind:
+    environment = {
+        "vertex_project": ("VERTEXAI_PROJECT",),
+        "vertex_location": ("VERTEXAI_LOCATION",),
+        "gcs_bucket": ("GCS_BUCKET_NAME",),
+    }
+    return ProviderKind("vertex_ai", vertex.Vertex, vertex.VertexParams, vertex.CAPABILITIES, environment=environment)
+
+
 def _bedrock() -> ProviderKind:
     environment = {
         "aws_region_name": ("AWS_REGION", "AWS_DEFAULT_REGION"),
@@ -73,6 +87,8 @@ REGISTRY: Mapping[str, ProviderKind] = {
         _openai(),
         _azure(),
         _anthropic(),
+        _gemini(),
+        _vertex(),
         _bedrock(),
         _compatible("hosted_vllm", "os.environ/HOSTED_VLLM_API_BASE"),
         _compatible("groq", "https://api.groq.com/openai/v1", "os.environ/GROQ_API_KEY"),

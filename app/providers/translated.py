@@ -64,7 +64,7 @@ class Translating(ABC):
         chat, call = await self._prepared(request)
         async with self._open(request, call) as answer:
             content = await answer.read()
-            self._accept(chat, answer, content)
+            await self._accept(chat, answer, content)
         reader = self._reader(chat)
         with _understood():
             return completion(_head(chat), reader, reader.whole(orjson.loads(content)))
@@ -76,27 +76,34 @@ class Translating(ABC):
         try:
             answer = await stack.enter_async_context(self._open(request, call))
             if answer.status >= 300:
-                self._accept(chat, answer, await answer.read())
+                await self._accept(chat, answer, await answer.read())
         except BaseException:
             await stack.aclose()
             raise
         return TranslatedStream(self._events(_chunks(answer)), self._reader(chat), chat, stack)
 
-    def _accept(self, chat: Chat, answer: aiohttp.ClientResponse, content: bytes) -> None:
+    async def _accept(self, chat: Chat, answer: aiohttp.ClientResponse, content: bytes) -> None:
         if answer.status < 300:
             return
         failure = self._error(answer.status, answer.headers, content)
-        if isinstance(failure, Missing) and not chat.refers_to_files():
+        await self._blame_files(chat, failure)
+        if isinstance(failure, Missing):
             # What is missing is the model, or the route.
             raise Rejected(failure.message, code="model_not_found")
         raise failure
 
+    async def _blame_files(self, chat: Chat, failure: ProviderError) -> None:
+        """Raise Missing when a chat failed for a file that the provider does not hold."""
+        if isinstance(failure, Missing) and chat.file_ids():
+            raise failure
+
     async def _prepared(self, request: ChatRequest) -> tuple[Chat, Call]:
         large = len(request.body) > LARGE_BODY_BYTES
-        chat, body = await asyncio.to_thread(self._rewritten, request) if large else self._rewritten(request)
+        chat, body = await asyncio.to_thread(self.translated, request) if large else self.translated(request)
         return chat, await self._chat_call(chat, body)
 
-    def _rewritten(self, request: ChatRequest) -> tuple[Chat, bytes]:
+    def translated(self, request: ChatRequest) -> tuple[Chat, bytes]:
+        """A request as it was read, and the body that the vendor gets. Raises Rejected or Unsupported."""
         chat = Chat.read(
             request.body,
             provider=self.name,

@@ -66,9 +66,14 @@ class GenerativeProvider(Provider):
         return answer((await self._completion(request, account)).body())
 
     async def _stream_chat(self, request: Request, account: str) -> Response:
-        completion = await self._completion(request, account)
         if request.query_params.get("alt") == "sse":
+            completion = await self._completion(request, account)
             return StreamingResponse(_events(completion.chunks()), media_type="text/event-stream")
+        try:
+            completion = await self._completion(request, account)
+        except Refusal as refusal:  # comes in a list too (wire.md §4b)
+            listed = b"[" + bytes(refusal.response.body) + b"]"
+            raise Refusal(Response(listed, refusal.response.status_code, media_type="application/json")) from refusal
         return StreamingResponse(_listed(completion.chunks()), media_type="application/json")
 
     async def _completion(self, request: Request, account: str) -> Completion:

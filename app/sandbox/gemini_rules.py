@@ -87,9 +87,14 @@ def _check_thinking(request: GenerateContentRequest, model: Model) -> None:
 
 
 def _check_calls(contents: Sequence[Content]) -> None:
-    """Every function call is answered in the very next turn, and nothing else is."""
+    """Every function call follows what the user said and is answered in the very next turn; nothing else is."""
     pending: list[FunctionCall] = []
-    for content in contents:
+    for previous, content in zip((None, *contents), contents, strict=False):
+        if content.calls and (previous is None or previous.role != "user"):
+            raise ValueError(
+                "Please ensure that function call turn comes immediately after a user turn or after a function "
+                "response turn."
+            )
         if len(pending) != len(content.responses):
             raise ValueError(
                 "Please ensure that the number of function response parts is equal to the number of function call "

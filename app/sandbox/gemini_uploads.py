@@ -48,9 +48,14 @@ class _Session:
     # None when the client does not know yet how long the file is.
     declared_bytes: int | None
     incoming: Incoming
-    status: Literal["active", "final"] = "active"
+    status: Literal["active", "final", "cancelled"] = "active"
     # Requests that carry bytes follow one another.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def cancel(self) -> None:
+        """End without a file."""
+        self.status = "cancelled"
+        await self.incoming.discard()
 
 
 class GeminiUploads:
@@ -85,17 +90,18 @@ class GeminiUploads:
         if command == "query":
             return answer({}, headers=_progress(session))
         async with session.turn:
-            if session.status == "final":
+            if session.status != "active":
                 raise _refusal("Upload has already been terminated.", session)
             if command == "cancel":
-                await self._abandon(upload_id)
-                return answer({}, headers={"x-goog-upload-status": "cancelled"})
+                await session.cancel()
+                return answer({}, headers=_progress(session))
             if command not in ("upload", "upload, finalize", "finalize"):
                 raise _refusal(f"Invalid X-Goog-Upload-Command: {command}", session)
             try:
                 return await self._take(request, session, command)
-            except _Failed:
-                await self._abandon(upload_id)
+            except _Failed as failed:
+                await session.cancel()
+                failed.response.headers.update(_progress(session))
                 raise
 
     async def _start(self, request: Request, account: str) -> Response:
@@ -182,9 +188,6 @@ class GeminiUploads:
         self._files.add(file)
         session.status = "final"
         return answer({"file": self._files.shown(file)}, headers=_progress(session))
-
-    async def _abandon(self, upload_id: str) -> None:
-        await self._sessions.pop(upload_id).incoming.discard()
 
 
 class _Failed(Refusal):

@@ -43,11 +43,6 @@ def said(texts: Iterable[str]) -> str:
     return "".join(text for text in texts if Attachment.in_text(text) is None)
 
 
-def tool_to_call(text: str, tools: Sequence[str], *, required: bool) -> str | None:
-    """Return the tool that the model calls when it calls one at most: the first of `tools_to_call`."""
-    return next(iter(tools_to_call(text, tools, required=required)), None)
-
-
 def tools_to_call(text: str, tools: Sequence[str], *, required: bool) -> list[str]:
     """Return the tools that the model calls: those that the user's text names as `call:NAME`, each once, if any."""
     named = [*dict.fromkeys(name for name in _CALL.findall(text) if name in tools)]

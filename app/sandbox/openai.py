@@ -19,9 +19,10 @@ from app.sandbox.openai_answers import (
     error_response,
     plain_failure,
 )
-from app.sandbox.openai_chat import AudioPart, ChatRequest, FilePart, ImagePart
+from app.sandbox.openai_chat import ChatRequest
 from app.sandbox.openai_completion import Completion, events
 from app.sandbox.openai_files import FileRules, OpenAIFiles
+from app.sandbox.openai_parts import NO_PDF, AudioPart, FilePart, ImagePart, Part, RefusalPart, TextPart, may_be_pdf
 from app.sandbox.provider import Provider, Refusal
 from app.sandbox.store import Store
 
@@ -134,17 +135,29 @@ class OpenAI(Provider):
         return completion.chunks()
 
     def _attachments(self, chat: ChatRequest, account: str) -> Iterator[Attachment]:
-        for part in (part for message in chat.messages for part in message.content or ()):
-            if isinstance(part, FilePart) and part.file.file_id is not None:
+        for number, message in enumerate(chat.messages):
+            for index, part in enumerate(message.content or ()):
+                attachment = self._attachment(part, account, f"messages[{number}].content[{index}]")
+                if attachment is not None:
+                    yield attachment
+
+    def _attachment(self, part: Part | RefusalPart, account: str, where: str) -> Attachment | None:
+        match part:
+            case FilePart(file=file) if file.file_id is not None:
                 # The status of an unknown id in chat is unverified; 404 is what the Files API says of it.
-                file = self.files.find(part.file.file_id, account)
-                yield Attachment(file.filename, file.size_bytes, file.sha256)
-            elif isinstance(part, FilePart) and part.file.file_data is not None:
-                yield Attachment.of(part.file.file_data, part.file.filename)
-            elif isinstance(part, ImagePart) and isinstance(part.image_url.url, bytes):
-                yield Attachment.of(part.image_url.url)
-            elif isinstance(part, AudioPart):
-                yield Attachment.of(part.input_audio.data)
+                stored = self.files.find(file.file_id, account)
+                if not may_be_pdf(stored.content_type, stored.filename):
+                    raise bad_request(f"Invalid '{where}.file.file_id': {NO_PDF}.", f"{where}.file.file_id")
+                return Attachment(stored.filename, stored.size_bytes, stored.sha256)
+            case FilePart(file=file) if file.file_data is not None:
+                return Attachment.of(file.file_data, file.filename)
+            case ImagePart(image_url=image) if isinstance(image.url, bytes):
+                return Attachment.of(image.url)
+            case AudioPart():
+                return Attachment.of(part.input_audio.data)
+            case TextPart():
+                return Attachment.in_text(part.text)
+        return None
 
 
 async def _chat_operation(request: Request) -> str:

@@ -3,23 +3,14 @@
 Fields and bounds are those of wire.md §1c, §1d and of the types of openai-python 3.52.0.
 """
 
+from collections.abc import Sequence
+from itertools import takewhile
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import BeforeValidator, Field, StringConstraints, field_validator, model_validator
 
-from app.sandbox.data_urls import decode_base64, decode_data_url, decode_image_url
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+from app.sandbox.model import said
+from app.sandbox.openai_parts import Part, RefusalPart, Strict, TextPart
 
 
 def _as_parts(content: Any) -> Any:
@@ -30,87 +21,24 @@ def _as_list(value: Any) -> Any:
     return [value] if isinstance(value, str) else value
 
 
-class _Part(_Strict):
-    prompt_cache_breakpoint: dict[str, Any] | None = None
-
-
-class TextPart(_Part):
-    """Text."""
-
-    type: Literal["text"]
-    text: str
-
-
-class RefusalPart(_Strict):
-    """An assistant's earlier refusal."""
-
-    type: Literal["refusal"]
-    refusal: str
-
-
-class _Image(_Strict):
-    # Decoded when it came as a data URL; chat takes no file_id for images (wire.md §1c).
-    url: Annotated[str | bytes, BeforeValidator(decode_image_url)]
-    detail: Literal["auto", "low", "high", "original"] | None = None
-
-
-class ImagePart(_Part):
-    """An image, by its address or as a data URL."""
-
-    type: Literal["image_url"]
-    image_url: _Image
-
-
-class _Audio(_Strict):
-    data: Annotated[bytes, BeforeValidator(decode_base64)]
-    format: Literal["wav", "mp3"]
-
-
-class AudioPart(_Part):
-    """Sound, inline."""
-
-    type: Literal["input_audio"]
-    input_audio: _Audio
-
-
-class _FileInput(_Strict):
-    file_id: str | None = None
-    file_data: Annotated[bytes | None, BeforeValidator(decode_data_url)] = None
-    filename: str | None = None
-
-    @model_validator(mode="after")
-    def _one_source(self) -> Self:
-        if (self.file_id is None) == (self.file_data is None):
-            raise ValueError("expected exactly one of file_id and file_data")
-        return self
-
-
-class FilePart(_Part):
-    """A file, by its id or inline. OpenAI takes only PDF here (wire.md §0.1); this takes any type for now."""
-
-    type: Literal["file"]
-    file: _FileInput
-
-
-Part = Annotated[TextPart | ImagePart | AudioPart | FilePart, Field(discriminator="type")]
 _UserContent = Annotated[list[Part], Field(min_length=1), BeforeValidator(_as_parts)]
 _TextContent = Annotated[list[TextPart], Field(min_length=1), BeforeValidator(_as_parts)]
 _AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 
 
-class _FunctionCall(_Strict):
+class _FunctionCall(Strict):
     name: str
     arguments: str
 
 
-class _ToolCall(_Strict):
+class _ToolCall(Strict):
     id: str
     type: Literal["function", "custom"]
     function: _FunctionCall | None = None
     custom: dict[str, Any] | None = None
 
 
-class UserMessage(_Strict):
+class UserMessage(Strict):
     """What the user says, with files."""
 
     role: Literal["user"]
@@ -118,7 +46,7 @@ class UserMessage(_Strict):
     name: str | None = None
 
 
-class InstructionMessage(_Strict):
+class InstructionMessage(Strict):
     """What the developer says."""
 
     role: Literal["system", "developer"]
@@ -126,7 +54,7 @@ class InstructionMessage(_Strict):
     name: str | None = None
 
 
-class AssistantMessage(_Strict):
+class AssistantMessage(Strict):
     """What the model said before, as it was answered."""
 
     role: Literal["assistant"]
@@ -139,7 +67,7 @@ class AssistantMessage(_Strict):
     function_call: _FunctionCall | None = None
 
 
-class ToolMessage(_Strict):
+class ToolMessage(Strict):
     """What a tool returned."""
 
     role: Literal["tool"]
@@ -147,7 +75,7 @@ class ToolMessage(_Strict):
     tool_call_id: str
 
 
-class FunctionMessage(_Strict):
+class FunctionMessage(Strict):
     """What a function returned, in the deprecated form."""
 
     role: Literal["function"]
@@ -161,33 +89,33 @@ Message = Annotated[
 ]
 
 
-class _Function(_Strict):
+class _Function(Strict):
     name: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_-]{1,64}$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class FunctionTool(_Strict):
+class FunctionTool(Strict):
     """A function that the model may call."""
 
     type: Literal["function"]
     function: _Function
 
 
-class CustomTool(_Strict):
+class CustomTool(Strict):
     """A tool that takes free text."""
 
     type: Literal["custom"]
     custom: dict[str, Any]
 
 
-class _ResponseFormat(_Strict):
+class _ResponseFormat(Strict):
     type: Literal["text", "json_object", "json_schema"]
     json_schema: dict[str, Any] | None = None
 
 
-class _StreamOptions(_Strict):
+class _StreamOptions(Strict):
     include_usage: bool = False
     include_obfuscation: bool = True
 
@@ -196,7 +124,7 @@ _Penalty = Annotated[float, Field(ge=-2, le=2)]
 _Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
-class ChatRequest(_Strict):
+class ChatRequest(Strict):
     """The body."""
 
     model: str
@@ -261,11 +189,15 @@ class ChatRequest(_Strict):
 
     @property
     def last_user_text(self) -> str:
-        """The text of the last user message."""
-        for message in reversed(self.messages):
-            if isinstance(message, UserMessage):
-                return "".join(part.text for part in message.content if isinstance(part, TextPart))
-        return ""
+        """The text of the last user message that has any."""
+        texts = (_text(message.content) for message in reversed(self.messages) if isinstance(message, UserMessage))
+        return next(filter(None, texts), "")
+
+    @property
+    def last_results(self) -> list[str]:
+        """What the tools returned, if that is what the conversation ends in."""
+        answers = takewhile(lambda message: isinstance(message, ToolMessage | FunctionMessage), reversed(self.messages))
+        return [_text(message.content) for message in answers][::-1]
 
     @property
     def callable_tools(self) -> list[str]:
@@ -283,3 +215,7 @@ class ChatRequest(_Strict):
         return self.tool_choice == "required" or (
             isinstance(self.tool_choice, dict) and self.tool_choice["type"] == "function"
         )
+
+
+def _text(parts: Sequence[Part | RefusalPart] | None) -> str:
+    return said(part.text for part in parts or () if isinstance(part, TextPart))

@@ -7,8 +7,9 @@ from uuid import uuid4
 
 import orjson
 
-from app.sandbox.model import Attachment, answer_text, tokens, tool_to_call
-from app.sandbox.openai_chat import ChatRequest, TextPart
+from app.sandbox.model import Attachment, answer_text, tokens, tools_to_call
+from app.sandbox.openai_chat import ChatRequest
+from app.sandbox.openai_parts import TextPart
 
 _BYTES_PER_TOKEN = 4
 
@@ -19,7 +20,7 @@ class Completion:
 
     request: ChatRequest
     text: str
-    tool: str | None
+    tools: list[str]
     prompt_tokens: int
     created: int
     id: str
@@ -27,12 +28,12 @@ class Completion:
     @classmethod
     def of(cls, request: ChatRequest, attachments: list[Attachment], created: int) -> "Completion":
         """Let the simulated model answer."""
-        text = request.last_user_text
-        tool = tool_to_call(text, request.callable_tools, required=request.must_call)
+        results, asked = request.last_results, request.last_user_text
+        called = [] if results else tools_to_call(asked, request.callable_tools, required=request.must_call)
         return cls(
             request=request,
-            text=text if tool else answer_text(attachments, text),
-            tool=tool,
+            text=asked if called else answer_text(attachments, "\n".join(results) if results else asked),
+            tools=called[:1] if request.parallel_tool_calls is False else called,
             prompt_tokens=_prompt_tokens(request, attachments),
             created=created,
             id=f"chatcmpl-{uuid4().hex}",
@@ -50,7 +51,7 @@ class Completion:
         options = self.request.stream_options
         with_usage = options is not None and options.include_usage
         for index in self._indexes():
-            for delta in self._deltas():
+            for delta in self._deltas(index):
                 yield self.chunk([_delta(index, delta)], with_usage=with_usage)
             yield self.chunk([_delta(index, {}, self._finish_reason)], with_usage=with_usage)
         if with_usage:
@@ -74,11 +75,7 @@ class Completion:
 
     @property
     def _finish_reason(self) -> str:
-        return "tool_calls" if self.tool else "stop"
-
-    @property
-    def _arguments(self) -> str:
-        return orjson.dumps({"q": self.text}).decode()
+        return "tool_calls" if self.tools else "stop"
 
     def _indexes(self) -> range:
         return range(self.request.n or 1)
@@ -95,23 +92,34 @@ class Completion:
 
     def _choice(self, index: int) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None, "annotations": []}
-        if self.tool:
-            function = {"name": self.tool, "arguments": self._arguments}
-            call = {"id": f"call_{self.id[-8:]}{index}", "type": "function", "function": function}
-            message |= {"content": None, "tool_calls": [call]}
+        if self.tools:
+            message |= {"content": None, "tool_calls": self._calls(index)}
         return {"index": index, "message": message, "logprobs": None, "finish_reason": self._finish_reason}
 
-    def _deltas(self) -> Iterator[dict[str, Any]]:
-        if not self.tool:
+    def _calls(self, index: int) -> list[dict[str, Any]]:
+        """Return the calls of one choice; no id is given twice."""
+        arguments = orjson.dumps({"q": self.text}).decode()
+        return [
+            {
+                "id": f"call_{self.id[-8:]}{index}{position}",
+                "type": "function",
+                "function": {"name": name, "arguments": arguments},
+            }
+            for position, name in enumerate(self.tools)
+        ]
+
+    def _deltas(self, index: int) -> Iterator[dict[str, Any]]:
+        if not self.tools:
             yield {"role": "assistant", "content": "", "refusal": None}
             yield from ({"content": token} for token in tokens(self.text))
             return
         yield {"role": "assistant", "content": None, "refusal": None}
-        function = {"name": self.tool, "arguments": ""}
-        yield {"tool_calls": [{"index": 0, "id": f"call_{self.id[-8:]}", "type": "function", "function": function}]}
-        middle = len(self._arguments) // 2
-        for piece in (self._arguments[:middle], self._arguments[middle:]):
-            yield {"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}
+        for position, call in enumerate(self._calls(index)):
+            arguments = call["function"]["arguments"]
+            middle = len(arguments) // 2
+            yield {"tool_calls": [{"index": position, **call, "function": call["function"] | {"arguments": ""}}]}
+            for piece in (arguments[:middle], arguments[middle:]):
+                yield {"tool_calls": [{"index": position, "function": {"arguments": piece}}]}
 
 
 async def events(chunks: Iterator[dict[str, Any]]) -> AsyncIterator[bytes]:

@@ -112,7 +112,7 @@ class Vertex(GenerativeProvider):
 
     async def _issue_token(self, request: Request, _account: str) -> Response:
         """Answer a service account's signed assertion with a token; its signature is not verified."""
-        form = {name: values[0] for name, values in parse_qs((await request.body()).decode()).items()}
+        form = {name: values[0] for name, values in parse_qs((await request.body()).decode(errors="replace")).items()}
         if form.get("grant_type") != _JWT_GRANT:
             raise _no_token("unsupported_grant_type", "Invalid grant_type: " + form.get("grant_type", ""))
         try:

@@ -37,3 +37,16 @@ def clients_of(sandbox):
             return stack.enter_context(contextlib.closing(Clients(gateway.url)))
 
         yield opened
+
+
+@pytest.fixture(scope="session")
+def keepless_gateway(make_gateway):
+    """A gateway that keeps no sources: it has only what the providers give back."""
+    with make_gateway(filemux={"sources": {"store": "none"}}) as running:
+        yield running
+
+
+@pytest.fixture
+def keepless(keepless_gateway, clients_of):
+    """The official SDK with a member key of that gateway."""
+    return clients_of(keepless_gateway).member()

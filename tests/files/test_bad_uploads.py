@@ -43,7 +43,6 @@ async def nothing_left(sandbox, rows, filename):
         ((TARGETS, part("purpose", "evals"), file_part()), "purpose_not_supported", "purpose"),
         ((PURPOSE, part("target_model_names", "mini,nope"), file_part()), "unknown_model_name", "target_model_names"),
         ((PURPOSE, file_part(), part("target_model_names", "nope")), "unknown_model_name", "target_model_names"),
-        ((PURPOSE, part("target_model_names", "mini,vllm"), file_part()), "target_without_files", "target_model_names"),
         ((PURPOSE, TARGETS, part("document", PDF, "a.pdf")), "unexpected_file", "document"),
         ((PURPOSE, TARGETS, part("file", "not a file")), "not_a_file", "file"),
         ((PURPOSE, TARGETS, part("note", "x" * 70_000), file_part()), "field_too_long", "note"),
@@ -54,6 +53,15 @@ async def nothing_left(sandbox, rows, filename):
 def test_a_form_that_is_wrong(http, sandbox, parts, code, param):
     refusal(post_form(http, *parts), 400, code, param)
     assert sandbox.files == []
+    assert sandbox.calls("openai.upload_file") == 0
+
+
+@pytest.mark.parametrize("targets", ["vllm", "mini,vllm"])
+def test_a_target_without_files_where_no_copy_is_kept_for_it(keepless, sandbox, targets):
+    with raw_client(keepless) as http:
+        answer = post_form(http, PURPOSE, part("target_model_names", targets), file_part())
+    message = refusal(answer, 400, "target_without_files", "target_model_names")
+    assert "'vllm'" in message and "filemux.sources" in message
     assert sandbox.calls("openai.upload_file") == 0
 
 

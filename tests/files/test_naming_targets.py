@@ -100,7 +100,7 @@ async def test_a_field_after_the_file_counts_although_the_fan_out_had_begun(http
     file = answer.json()
     assert file["expires_at"] == file["created_at"] + 3600
     assert held(sandbox) == [("azure", sha256(content)), ("openai", sha256(content))]
-    assert {row["file_id"] for row in await rows.mappings(filename)} == {file["id"]}
+    assert await rows.file_ids(filename) == [file["id"]]
 
 
 async def test_a_target_after_the_file_adds_to_those_before_it(http, sandbox, rows, filename):
@@ -108,6 +108,7 @@ async def test_a_target_after_the_file_adds_to_those_before_it(http, sandbox, ro
     answer = post_form(http, PURPOSE, targets[0], file_part(PDF, filename), targets[1])
     assert answer.status_code == 200, answer.text
     assert held(sandbox) == [("azure", sha256(PDF)), ("openai", sha256(PDF))]
+    assert await rows.file_ids(filename) == [answer.json()["id"]]
     assert [row["model_name"] for row in await rows.mappings(filename)] == ["azure", "mini"]
 
 

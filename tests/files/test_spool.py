@@ -32,12 +32,66 @@ async def test_small_files_never_touch_the_disk(tmp_path):
         assert await _all(spool) == b"x" * (MEMORY_BYTES - 1)
 
 
-async def test_large_files_are_unnamed_and_freed(tmp_path):
+async def test_large_files_are_private_and_removed_at_the_end(tmp_path):
     async with Spool(tmp_path) as spool:
         await spool.write(b"x" * MEMORY_BYTES)
-        assert [*tmp_path.iterdir()] == []
-        assert len(_open_files(tmp_path)) == 1
-    assert _open_files(tmp_path) == []
+        [path] = tmp_path.iterdir()
+        assert _open_files(tmp_path) == [str(path)]
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert [*tmp_path.iterdir()] == _open_files(tmp_path) == []
+
+
+@pytest.mark.parametrize("size_bytes", [1, MEMORY_BYTES - 1, MEMORY_BYTES, MEMORY_BYTES + 1])
+async def test_what_is_kept_outlives_the_spool(tmp_path, size_bytes):
+    spooled, kept = tmp_path / "spool", tmp_path / "kept" / "folder" / "file"
+    spooled.mkdir()
+    async with Spool(spooled) as spool:
+        await spool.write(b"x" * size_bytes)
+        await spool.finish()
+        inodes = [path.stat().st_ino for path in spooled.iterdir()]
+        await spool.persist(kept)
+        assert await _all(spool) == kept.read_bytes() == b"x" * size_bytes
+        # What was on the disk already is not written again.
+        assert inodes in ([], [kept.stat().st_ino])
+    assert kept.read_bytes() == b"x" * size_bytes
+    assert kept.stat().st_mode & 0o777 == 0o600
+    assert [*spooled.iterdir()] == _open_files(tmp_path) == []
+
+
+async def test_keeping_waits_for_the_end(tmp_path):
+    async with Spool(tmp_path) as spool:
+        keeping = asyncio.create_task(spool.persist(tmp_path / "kept"))
+        await spool.write(b"x" * MEMORY_BYTES)
+        assert not keeping.done()
+        await spool.write(b"y")
+        await spool.finish()
+        await keeping
+    assert (tmp_path / "kept").read_bytes() == b"x" * MEMORY_BYTES + b"y"
+
+
+@pytest.mark.parametrize("size_bytes", [1, MEMORY_BYTES])
+async def test_an_abandoned_spool_is_not_kept(tmp_path, size_bytes):
+    async with Spool(tmp_path) as spool:
+        keeping = asyncio.create_task(spool.persist(tmp_path / "kept"))
+        await spool.write(b"x" * size_bytes)
+    with pytest.raises(Abandoned):
+        await keeping
+    assert [*tmp_path.iterdir()] == []
+
+
+@pytest.mark.parametrize("size_bytes", [1, MEMORY_BYTES])
+async def test_nothing_goes_on_once_keeping_was_cancelled(tmp_path, size_bytes):
+    """Whether the file is there already or not, it does not appear later: it is removed after this."""
+    async with Spool(tmp_path) as spool:
+        await spool.write(b"x" * size_bytes)
+        await spool.finish()
+        keeping = asyncio.create_task(spool.persist(tmp_path / "kept"))
+        await asyncio.sleep(0)
+        keeping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await keeping
+        there = (tmp_path / "kept").exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"] * there
 
 
 async def test_a_reader_follows_the_writer(tmp_path):
@@ -118,6 +172,24 @@ async def test_a_full_disk_ends_the_upload(tmp_path, size_bytes):
         await _written_and_left(spool, b"x" * size_bytes)
     with pytest.raises(Abandoned):
         await reading
+
+
+class _WithFullDisk(Spool):
+    """The same for the file in which what was in memory is to be kept."""
+
+    def _opened(self):
+        super()._opened().close()
+        return Path("/dev/full").open("r+b")
+
+
+async def test_a_full_disk_keeps_nothing(tmp_path):
+    async with _WithFullDisk(tmp_path) as spool:
+        await spool.write(b"x")
+        await spool.finish()
+        with pytest.raises(StorageFull):
+            await spool.persist(tmp_path / "kept")
+        assert await _all(spool) == b"x"
+    assert [*tmp_path.iterdir()] == []
 
 
 async def test_a_missing_directory_is_not_a_full_disk(tmp_path):

@@ -29,6 +29,10 @@ def deployments():
     return Deployments(entries, accounts)
 
 
+def accounts_of(given, caller=CALLER, defaults=(), *, keeps_sources=True):
+    return target_accounts(given, caller, deployments(), defaults, keeps_sources=keeps_sources)
+
+
 def wanted(*fields, query=(), headers=None):
     return wanted_from(fields, query, headers or {})
 
@@ -167,7 +171,7 @@ def test_wishes_that_contradict_or_do_not_exist_are_refused(fields, param, code)
     ],
 )
 def test_targets_become_accounts_each_once(names, accounts):
-    assert target_accounts(replace(NOTHING, target_names=names), CALLER, deployments(), ()) == accounts
+    assert accounts_of(replace(NOTHING, target_names=names)) == accounts
 
 
 @pytest.mark.parametrize(
@@ -180,7 +184,7 @@ def test_targets_become_accounts_each_once(names, accounts):
     ],
 )
 def test_defaults_are_the_teams_or_the_configurations(caller, accounts):
-    assert target_accounts(NOTHING, caller, deployments(), ("mini",)) == accounts
+    assert accounts_of(NOTHING, caller, ("mini",)) == accounts
 
 
 @pytest.mark.parametrize(
@@ -191,17 +195,38 @@ def test_defaults_are_the_teams_or_the_configurations(caller, accounts):
         (replace(NOTHING, provider="openai"), BadRequest, "provider", "not_available"),
         (replace(NOTHING, target_names=("gone",)), BadRequest, NAMES, "unknown_model_name"),
         (replace(NOTHING, target_names=("four",)), Forbidden, NAMES, "model_name_not_allowed"),
-        (replace(NOTHING, target_names=("vllm",)), BadRequest, NAMES, "target_without_files"),
         (replace(NOTHING, target_names=("pair",), purpose="vision"), BadRequest, "purpose", "purpose_not_supported"),
     ],
 )
 def test_targets_that_cannot_be_are_refused_and_say_what_could(given, error, param, code):
     caller = replace(CALLER, models=frozenset({"mini", "pair", "vllm"}))
     with pytest.raises(error) as refused:
-        target_accounts(given, caller, deployments(), ())
+        accounts_of(given, caller)
     assert (refused.value.param, refused.value.code) == (param, code)
-    if param == NAMES and code != "target_without_files":
+    if param == NAMES:
         assert refused.value.message.endswith("mini, pair, vllm")
+
+
+@pytest.mark.parametrize(
+    ("names", "purpose", "keeps_sources", "possible"),
+    [
+        (("vllm",), "user_data", True, True),
+        (("vllm", "mini"), "user_data", True, True),
+        (("vllm",), "user_data", False, False),
+        (("vllm", "mini"), "user_data", False, False),
+        # OpenAI gives files of this purpose back, so that they can travel from there.
+        (("vllm", "mini"), "batch", False, True),
+        (("vllm",), "batch", False, False),
+    ],
+)
+def test_a_target_without_files_needs_a_place_that_gives_the_bytes_back(names, purpose, keeps_sources, possible):
+    given = replace(NOTHING, target_names=names, purpose=purpose)
+    if possible:
+        assert accounts_of(given, keeps_sources=keeps_sources)["plain"] == ("vllm",)
+        return
+    with pytest.raises(BadRequest, match=r"filemux\.sources") as refused:
+        accounts_of(given, keeps_sources=keeps_sources)
+    assert (refused.value.param, refused.value.code) == (NAMES, "target_without_files")
 
 
 def test_the_smallest_limit_of_the_targets_holds():

@@ -27,7 +27,8 @@ silent = [lambda: Unavailable("silent", outcome_unknown=True), lambda: ZeroDivis
 failures = st.builds(
     lambda error, after_bytes: Failure(error(), after_bytes), st.sampled_from(known), st.sampled_from([-1, 0, 300_000])
 ) | st.builds(lambda error: Failure(error()), st.sampled_from(known + silent))
-accounts = st.lists(st.tuples(st.lists(failures, max_size=4), st.booleans()), min_size=1, max_size=4)
+capabilities = st.fixed_dictionaries({"needs_length": st.booleans(), "chooses_id": st.booleans()})
+accounts = st.lists(st.tuples(st.lists(failures, max_size=4), capabilities), min_size=1, max_size=4)
 hints = st.sampled_from([None, 0, -1, 1, 100_000])
 
 
@@ -64,10 +65,12 @@ def _hint(sizes, off_by):
     return None if off_by is None else max(1, sum(sizes) + off_by)
 
 
-def _survivable(script):
+def _survivable(script, *, chooses_id):
     """Whether the retries outlast the failures."""
     return len(script) < ATTEMPTS and all(
-        isinstance(failure.error, ProviderError) and failure.error.retryable and not failure.error.outcome_unknown
+        isinstance(failure.error, ProviderError)
+        and failure.error.retryable
+        and (chooses_id or not failure.error.outcome_unknown)
         for failure in script
     )
 
@@ -76,13 +79,13 @@ def _survivable(script):
 @given(accounts, st.lists(st.sampled_from(SIZES), min_size=1, max_size=4), hints)
 def test_accounts_do_not_disturb_each_other(wanted, sizes, off_by):
     async def scenario():
-        providers = [MemoryProvider(*script, needs_length=needs_length) for script, needs_length in wanted]
+        providers = [MemoryProvider(*script, **able) for script, able in wanted]
         content, outcomes = await _fanned_out(providers, sizes, _hint(sizes, off_by))
-        for (script, _), provider, outcome in zip(wanted, providers, outcomes, strict=True):
+        for (script, able), provider, outcome in zip(wanted, providers, outcomes, strict=True):
             assert outcome.stored == (outcome.error is None)
             # A failure may be spent on an upload that a wrong size had cut off anyway.
             if not script or off_by in (None, 0):
-                assert outcome.stored == _survivable(script)
+                assert outcome.stored == _survivable(script, chooses_id=able["chooses_id"])
             _check(provider, outcome, content)
 
     asyncio.run(scenario())
@@ -103,7 +106,7 @@ def _check(provider, outcome, content):
 @given(accounts, st.lists(st.sampled_from(SIZES), min_size=1, max_size=3), hints)
 def test_stopping_at_the_first_failure_tells_what_each_account_holds(wanted, sizes, off_by):
     async def scenario():
-        providers = [MemoryProvider(*script, needs_length=needs_length) for script, needs_length in wanted]
+        providers = [MemoryProvider(*script, **able) for script, able in wanted]
         content, outcomes = await _fanned_out(providers, sizes, _hint(sizes, off_by), stop_at_first_failure=True)
         for provider, outcome in zip(providers, outcomes, strict=True):
             _check(provider, outcome, content)

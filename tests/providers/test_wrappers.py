@@ -85,6 +85,16 @@ async def test_what_a_retry_does_not_mend_is_not_repeated(memory, error):
     assert memory.calls["upload_file"] == 1
 
 
+@pytest.mark.usefixtures("without_waits")
+async def test_an_upload_whose_outcome_is_unknown_is_repeated_under_a_name_of_ours():
+    """The first may have arrived: the second meets it there, where elsewhere it would be another file."""
+    named = MemoryProvider(chooses_id=True)
+    named.fail("upload_file", *[Unavailable("no answer", outcome_unknown=True)] * (ATTEMPTS - 1))
+    file = await Retrying(named).upload_file(upload_of(replica_id="replica-1"))
+    assert named.calls["upload_file"] == ATTEMPTS
+    assert [*named.files] == [file.id] == [Retrying(named).chosen_file_id("replica-1")]
+
+
 async def test_the_wait_is_the_one_that_the_provider_asks_for(memory):
     waits = []
     memory.fail(

@@ -125,8 +125,79 @@ async def test_tools(client, text, choice, called):
     assert (call.function.name, json.loads(call.function.arguments)) == (called, {"q": text})
     assert streamed[0].name == called
     assert "".join(function.arguments for function in streamed) == call.function.arguments
-    followed = [*_user(text), answer.message.model_dump(), {"role": "tool", "tool_call_id": call.id, "content": "1"}]
-    assert (await _chat(client, followed)).choices[0].message.content == text
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("more", "called"), [({}, ["search", "lookup"]), ({"parallel_tool_calls": False}, ["search"])])
+async def test_several_tools_are_called_at_once_unless_that_is_forbidden(client, stream, more, called):
+    text = "call:search call:lookup call:search"
+    options = {"model": "gpt-4o", "messages": _user(text), "tools": [_tool("lookup"), _tool("search")], **more}
+    if stream:
+        async with client.chat.completions.stream(**options) as events:
+            completion = await events.get_final_completion()
+    else:
+        completion = await client.chat.completions.create(**options)
+    [choice] = completion.choices
+    calls = choice.message.tool_calls
+    assert [call.function.name for call in calls] == called
+    assert {call.function.arguments for call in calls} == {json.dumps({"q": text}, separators=(",", ":"))}
+    assert len({call.id for call in calls}) == len(called)
+    assert choice.finish_reason == "tool_calls"
+
+
+@pytest.mark.parametrize("choice", ["auto", "required"])
+async def test_a_tools_result_is_answered_and_never_with_a_call(client, choice):
+    more = {"tools": [_tool("lookup"), _tool("search")], "tool_choice": choice}
+    asked = _user(f'<file name="a.txt">\n{"text"}\n</file>', "call:search and call:lookup")
+    called = (await _chat(client, asked, **more)).choices[0].message
+    results = [
+        {"role": "tool", "tool_call_id": call.id, "content": [{"type": "text", "text": text} for text in texts]}
+        for call, texts in zip(
+            called.tool_calls, [["call:lookup ", "found"], ['<file name="b.csv">\n1,2\n</file>', "two"]], strict=True
+        )
+    ]
+    messages = [*asked, called.model_dump(), *results]
+    answer = (await _chat(client, messages, **more)).choices[0]
+    lines = [_line(b"text", "a.txt"), _line(b"1,2", "b.csv"), "call:lookup found", "two"]
+    assert (answer.message.content.splitlines(), answer.finish_reason) == (lines, "stop")
+    assert answer.message.tool_calls is None
+    asked_again = (await _chat(client, [*messages, *_user("call:lookup")], **more)).choices[0]
+    assert [call.function.name for call in asked_again.message.tool_calls] == ["lookup"]
+
+
+async def test_a_file_may_travel_as_text(client):
+    text = "a,b\n1,ü\n"
+    answer = await _chat(client, _user("Look: ", f'<file name="a.csv">\n{text}\n</file>', "what is this?"))
+    assert answer.choices[0].message.content.splitlines() == [_line(text.encode(), "a.csv"), "Look: what is this?"]
+
+
+@pytest.mark.parametrize(
+    ("filename", "mime_type", "taken"),
+    [
+        ("a.pdf", "application/pdf", True),
+        ("a.pdf", "application/octet-stream", True),
+        ("nameless", "application/octet-stream", True),
+        ("a.unheard-of", "application/octet-stream", True),
+        ("nameless", "APPLICATION/PDF; version=1.7", True),
+        ("a.txt", "application/octet-stream", False),
+        ("a.png", "application/pdf", False),
+        ("a.pdf", "text/plain; charset=utf-8", False),
+        ("nameless", "image/png", False),
+        ("a.docx", "application/octet-stream", False),
+    ],
+)
+async def test_a_file_part_takes_nothing_but_pdf(client, filename, mime_type, taken):
+    """What is of another type by its name or by what its sender says is refused, by id and inline."""
+    uploaded = await client.files.create(file=(filename, _PDF, mime_type), purpose="assistants")
+    inline = {"filename": filename, "file_data": _data_url(_PDF, mime_type.replace(" ", ""))}
+    for file, part in (({"file_id": uploaded.id}, ".file_id"), (inline, "")):
+        messages = _user("Hello", {"type": "file", "file": file})
+        if taken:
+            assert _line(_PDF, filename) in (await _chat(client, messages)).choices[0].message.content
+            continue
+        with pytest.raises(openai.BadRequestError, match="expected a PDF") as refused:
+            await _chat(client, messages)
+        assert refused.value.param.startswith(f"messages[0].content[1].file{part}")
 
 
 _MESSAGES = _user("hi")
@@ -146,7 +217,11 @@ _MESSAGES = _user("hi")
         ({"messages": _user({"type": "text", "text": 1})}, "messages[0].content[0].text"),
         ({"messages": _user({"type": "file", "file": {}})}, "messages[0].content[0].file"),
         (
-            {"messages": _user({"type": "file", "file": {"file_id": "a", "file_data": _data_url(b"", "a/b")}})},
+            {
+                "messages": _user(
+                    {"type": "file", "file": {"file_id": "a", "file_data": _data_url(b"", "application/pdf")}}
+                )
+            },
             "messages[0].content[0].file",
         ),
         ({"messages": _user({"type": "file", "file": {"file_data": "aGk="}})}, "messages[0].content[0].file.file_data"),

@@ -15,6 +15,12 @@ from google.genai import errors, types
 from google.oauth2 import service_account
 from google.oauth2.credentials import Credentials
 
+from app.sandbox import sample_path
+from app.sandbox.faults import Faults
+from app.sandbox.gemini_contents import FileData
+from app.sandbox.model import Attachment
+from app.sandbox.store import Store, StoredFile
+from app.sandbox.vertex import Vertex
 from tests.sandbox.conftest import Sandbox, Switchboard
 
 _MODELS = "/vertex/v1/publishers/google/models"
@@ -96,6 +102,27 @@ async def test_a_bad_reference_is_refused(http: httpx.AsyncClient, data, message
     assert answer.status_code == 400
     assert answer.json()["error"]["status"] == "INVALID_ARGUMENT"
     assert message in answer.json()["error"]["message"]
+
+
+def test_any_credential_reads_any_object():
+    store = Store()
+    stored = StoredFile(
+        provider="vertex_ai",
+        account="one",
+        id="gs://filemux-sandbox/a.pdf",
+        filename="a.pdf",
+        size_bytes=3,
+        sha256="abc",
+        purpose="",
+        content_type="application/pdf",
+        created_at=store.clock.now(),
+        expires_at=None,
+        path=sample_path(),
+    )
+    store.add(stored)
+    data = FileData.model_validate({"fileUri": stored.id, "mimeType": "application/pdf"})
+    assert Vertex(store, Faults()).resolve(data, "two") == Attachment("a.pdf", 3, "abc")
+    store.close()
 
 
 @pytest.mark.parametrize(

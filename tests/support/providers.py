@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import mimetypes
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
@@ -29,8 +30,8 @@ class Attempt:
 class MemoryProvider:
     """One account. Uploads wait for `reads` before their first byte and for `answers` after their last one."""
 
-    def __init__(self, *upload_failures, needs_length=False):
-        self.capabilities = replace(CAPABILITIES, needs_length=needs_length)
+    def __init__(self, *upload_failures, **capabilities):
+        self.capabilities = replace(CAPABILITIES, **capabilities)
         self.files = {}
         self.attempts = []
         self.calls = Counter()
@@ -73,7 +74,8 @@ class MemoryProvider:
         await self.answers.wait()
         if failure:
             raise failure.error
-        provider_file_id = f"file-{len(self.attempts)}"
+        named = self.capabilities.chooses_id
+        provider_file_id = self.chosen_file_id(upload.replica_id) if named else f"file-{len(self.attempts)}"
         self.files[provider_file_id] = bytes(attempt.received)
         return self._file(provider_file_id)
 
@@ -96,6 +98,9 @@ class MemoryProvider:
         self._file(provider_file_id)
         del self.files[provider_file_id]
 
+    def chosen_file_id(self, replica_id):
+        return f"named-{replica_id}"
+
     async def chat(self, request):
         self._called("chat")
         return request.body
@@ -111,12 +116,12 @@ async def chunks_of(content, size=64 * 1024):
         yield content[start : start + size]
 
 
-def upload_of(content=b"some bytes", *, promised=True, **fields):
-    """An upload of these bytes, its size promised or not."""
+def upload_of(content=b"some bytes", *, promised=True, mime_type="text/plain", **fields):
+    """An upload of these bytes, its size promised or not; its name fits its type."""
     values = {
         "replica_id": "replica",
-        "filename": "a.txt",
-        "mime_type": "text/plain",
+        "filename": f"a{mimetypes.guess_extension(mime_type)}",
+        "mime_type": mime_type,
         "purpose": "user_data",
         "size_bytes": len(content) if promised else None,
         "expires_after_seconds": None,

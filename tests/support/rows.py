@@ -25,12 +25,19 @@ class Rows:
 
     async def forgotten(self, filename, seconds=15.0):
         """Whether nothing is left of the file soon: every provider has confirmed that it holds it no more."""
+        return not await self._files(filename, 0, seconds)
+
+    async def file_ids(self, filename, seconds=15.0):
+        """The ids of the files of this name, once what was begun too early is forgotten: one, or soon a failed test."""
+        return await self._files(filename, 1, seconds)
+
+    async def _files(self, filename, expected, seconds):
         deadline = time.monotonic() + seconds
-        while rows := await self._all("SELECT id FROM files WHERE filename = :name", filename):
+        while len(rows := await self._all("SELECT id FROM files WHERE filename = :name", filename)) > expected:
             if time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.02)
-        return not rows
+        return [row["id"] for row in rows]
 
     async def expire(self, file_id):
         """Let a file's time have come a second ago."""

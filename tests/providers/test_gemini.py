@@ -1,0 +1,274 @@
+"""Gemini: the resumable upload under our own names, what a 403 means, and what each documented answer means."""
+
+import json
+from contextlib import aclosing
+
+import pytest
+from pydantic import ValidationError
+
+from app.errors import (
+    Missing,
+    ProviderTooLarge,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from app.providers.gemini import CAPABILITIES, Gemini, GeminiParams
+from app.providers.protocol import ChatRequest
+from app.providers.wrappers import Retrying
+from tests.support.providers import canned, upload_of
+
+MODEL = "gemini-2.5-flash"
+REPLICA = "0f" * 16
+
+
+def account(http, url, **params):
+    return Gemini(GeminiParams.model_validate({"api_base": url, "api_key": "key", **params}), http)
+
+
+@pytest.fixture
+def gemini(http, sandbox):
+    """An account of the sandbox."""
+    return account(http, f"{sandbox.url}/gemini")
+
+
+def named(content=b"some bytes", **fields):
+    """An upload whose replica has an id as real ones have."""
+    return upload_of(content, replica_id=REPLICA, **fields)
+
+
+async def processed(provider, file):
+    """Ask for a file until it is ready."""
+    while not file.ready:
+        file = await provider.retrieve_file(file.id)
+
+
+def asking_about(*file_ids, model=MODEL, stream=False):
+    parts = [{"type": "file", "file": {"file_id": file_id, "format": "application/pdf"}} for file_id in file_ids]
+    content = [*parts, {"type": "text", "text": "say this back"}]
+    body = {"model": model, "messages": [{"role": "user", "content": content}], "stream": stream}
+    return ChatRequest(model, json.dumps(body).encode())
+
+
+# --- files ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_file_has_its_replicas_name_and_is_known_by_its_uri(gemini):
+    file = await gemini.upload_file(named())
+    assert file.id.endswith(f"/files/{REPLICA}") and file.ready
+    assert (file.filename, file.bytes, file.expires_at - file.created_at) == (
+        "a.txt",
+        10,
+        CAPABILITIES.file_ttl_seconds,
+    )
+    # Whatever version of the API its uri is of, and by its bare name too.
+    for provider_file_id in (file.id, file.id.replace("/v1beta/", "/v1/"), gemini.chosen_file_id(REPLICA)):
+        assert await gemini.retrieve_file(provider_file_id) == file
+
+
+async def test_both_versions_of_the_api_see_the_same_files(gemini, http, sandbox):
+    file = await gemini.upload_file(named())
+    older = account(http, f"{sandbox.url}/gemini/v1beta", api_version="v1beta")
+    assert await older.retrieve_file(file.id) == file
+    await older.delete_file(file.id)
+    assert sandbox.files == []
+
+
+@pytest.mark.parametrize("promised", [True, False])
+async def test_a_name_that_is_taken_is_the_file_of_an_earlier_attempt(gemini, sandbox, promised):
+    file = await gemini.upload_file(named())
+    assert await gemini.upload_file(named(promised=promised)) == file
+    assert len(sandbox.files) == 1
+
+
+async def test_a_file_of_another_size_is_not_taken_for_ours(gemini):
+    await gemini.upload_file(named())
+    with pytest.raises(RateLimited):
+        await gemini.upload_file(named(b"others"))
+
+
+async def test_an_upload_whose_answer_was_lost_is_found_by_its_name(gemini, sandbox):
+    sandbox.fault("gemini", "upload_file", lose_answer=True)
+    file = await Retrying(gemini).upload_file(named())
+    assert [held["id"] for held in sandbox.files] == [file.id]
+
+
+async def test_sound_and_film_are_processed_first(gemini):
+    file = await gemini.upload_file(named(mime_type="video/mp4"))
+    assert not file.ready
+    with pytest.raises(Rejected, match="not in an ACTIVE state"):
+        await gemini.chat(asking_about(file.id))
+    await processed(gemini, file)
+    assert b"say this back" in await gemini.chat(asking_about(file.id))
+
+
+async def test_a_file_that_cannot_be_processed_is_rejected_when_it_is_asked_for(gemini):
+    file = await gemini.upload_file(named(filename="this fails.mp4"))
+    assert not file.ready
+    with pytest.raises(Rejected) as rejected:
+        await processed(gemini, file)
+    assert (rejected.value.message, rejected.value.code) == ("The file could not be processed.", "file_not_processed")
+    assert len((await gemini.list_files(None, 10)).files) == 1
+    await gemini.delete_file(file.id)
+
+
+async def test_a_name_is_cut_at_what_google_takes(gemini):
+    file = await gemini.upload_file(named(filename="ä" * 600))
+    assert file.filename == "ä" * 512
+
+
+@pytest.mark.parametrize("body", [b"<html>welcome</html>", b"{}", b"[]"])
+async def test_an_upload_that_does_not_begin_is_unavailable(http, body):
+    async with canned(body=body) as (url, requests):
+        with pytest.raises(Unavailable) as failed:
+            await account(http, url).upload_file(named())
+        assert not failed.value.outcome_unknown
+    [start] = requests
+    assert b"x-goog-upload-command: start" in start.lower()
+
+
+async def test_an_accepted_upload_without_a_file_is_an_unknown_outcome(http):
+    async with canned(body=b"{}") as (session, sent), canned(headers={"x-goog-upload-url": f"{session}/s"}) as (url, _):
+        with pytest.raises(Unavailable) as failed:
+            await account(http, url).upload_file(named())
+    assert failed.value.outcome_unknown
+    head, _, body = sent[0].lower().partition(b"\r\n\r\n")
+    assert b"x-goog-upload-command: upload, finalize" in head and b"x-goog-upload-offset: 0" in head
+    # Its address is its authority.
+    assert b"x-goog-api-key" not in head and body == b"some bytes"
+
+
+# --- a 403 ------------------------------------------------------------------------------------------------------
+
+
+def reading(provider, file_id):
+    return provider.read_file(file_id).__aenter__()
+
+
+VERBS = {
+    "retrieve_file": Gemini.retrieve_file,
+    "read_file": reading,
+    "delete_file": Gemini.delete_file,
+}
+each_verb = pytest.mark.parametrize("operation", VERBS)
+
+
+@each_verb
+async def test_a_forbidden_file_is_missing_where_the_key_is_good(gemini, operation):
+    with pytest.raises(Missing):
+        await VERBS[operation](gemini, "files/never-was")
+
+
+@each_verb
+async def test_a_forbidden_file_is_no_news_where_the_key_is_not(gemini, sandbox, operation):
+    file = await gemini.upload_file(named())
+    sandbox.fault("gemini", operation, status=403)
+    sandbox.fault("gemini", "list_models", status=403)
+    with pytest.raises(Unauthorized):
+        await VERBS[operation](gemini, file.id)
+
+
+@pytest.mark.parametrize("operation", ["chat", "stream_chat"])
+async def test_a_forbidden_chat_is_for_a_missing_file_if_one_is(gemini, sandbox, operation):
+    file = await gemini.upload_file(named(mime_type="application/pdf"))
+    request = asking_about(file.id, stream=operation == "stream_chat")
+    sandbox.fault("gemini", operation, status=403)
+    with pytest.raises(Unauthorized):
+        await getattr(gemini, operation)(request)
+    await gemini.delete_file(file.id)
+    with pytest.raises(Missing):
+        await getattr(gemini, operation)(request)
+
+
+async def test_a_missing_model_is_no_missing_file(gemini):
+    file = await gemini.upload_file(named(mime_type="application/pdf"))
+    with pytest.raises(Rejected) as rejected:
+        await gemini.chat(asking_about(file.id, model="gemini-0"))
+    assert rejected.value.code == "model_not_found"
+
+
+# --- chats, errors, parameters ----------------------------------------------------------------------------------
+
+
+async def test_a_chat_is_answered_whole_and_streamed(gemini):
+    file = await gemini.upload_file(named(b"%PDF", mime_type="application/pdf", filename="a.pdf"))
+    whole = json.loads(await gemini.chat(asking_about(file.id, model=f"models/{MODEL}")))
+    text = whole["choices"][0]["message"]["content"]
+    assert text.startswith("[file filename=a.pdf bytes=4 ") and text.endswith("say this back")
+    async with aclosing(await gemini.stream_chat(asking_about(file.id, stream=True))) as stream:
+        lines = b"".join([chunk async for chunk in stream]).split(b"\n\n")[:-2]
+    chunks = [json.loads(line.removeprefix(b"data: ")) for line in lines]
+    assert "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]) == text
+
+
+def error(message="no", status="INVALID_ARGUMENT", **details):
+    found = [{"@type": f"type.googleapis.com/google.rpc.{kind}", **detail} for kind, detail in details.items()]
+    return json.dumps({"error": {"code": 400, "message": message, "status": status, "details": found}}).encode()
+
+
+WRONG_KEY = error("API key not valid: sk-secret", ErrorInfo={"reason": "API_KEY_INVALID", "domain": "googleapis.com"})
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "meaning", "message"),
+    [
+        (400, error("bad field"), Rejected, "bad field"),
+        (400, WRONG_KEY, Unauthorized, "credentials (400)"),
+        (400, b"[" + error("in a list") + b"]", Rejected, "in a list"),
+        (401, error("sk-secret"), Unauthorized, "credentials (401)"),
+        (403, error("sk-secret was leaked"), Unauthorized, "credentials (403)"),
+        (404, error("not here"), Missing, "not here"),
+        (405, error("no"), Unsupported, "no"),
+        (409, error("there is one"), RateLimited, "there is one"),
+        (413, error("too large"), ProviderTooLarge, "too large"),
+        (429, error("slow down"), RateLimited, "slow down"),
+        (499, error("cancelled"), Rejected, "cancelled"),
+        (500, error("internals: sk-secret"), Unavailable, "the provider answered 500"),
+        (302, b"", Unavailable, "the provider answered 302"),
+        (502, b"<html>bad gateway</html>", Unavailable, "the provider answered 502"),
+        (400, b"<html>bad request</html>", Rejected, "the provider answered 400"),
+        (400, b"[]", Rejected, "the provider answered 400"),
+        (400, b'{"error": "only a string"}', Rejected, "the provider answered 400"),
+        (400, b'{"error": null}', Rejected, "the provider answered 400"),
+    ],
+)
+async def test_an_answers_meaning_is_in_its_status_and_reason(http, status, body, meaning, message):
+    async with canned(status, body=body) as (url, _):
+        with pytest.raises(meaning) as failed:
+            await account(http, url).check()
+    assert type(failed.value) is meaning
+    assert failed.value.message.endswith(message)
+    assert "sk-secret" not in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("headers", "details", "seconds"),
+    [
+        ({}, {"RetryInfo": {"retryDelay": "7.5s"}}, 7.5),
+        ({"retry-after": "3"}, {"RetryInfo": {"retryDelay": "7s"}}, 3),
+        ({}, {"RetryInfo": {"retryDelay": "soon"}}, None),
+        ({}, {"QuotaFailure": {}}, None),
+    ],
+)
+async def test_the_wait_is_in_a_header_or_in_the_details(http, headers, details, seconds):
+    async with canned(429, headers, error(status="RESOURCE_EXHAUSTED", **details)) as (url, _):
+        with pytest.raises(RateLimited) as limited:
+            await account(http, url).check()
+    assert limited.value.retry_after_seconds == seconds
+
+
+@pytest.mark.parametrize("suffix", ["", "/", "/v1", "/v1beta/"])
+@pytest.mark.parametrize("version", ["v1", "v1beta"])
+async def test_the_base_may_be_written_in_every_way(http, suffix, version):
+    async with canned() as (url, requests):
+        await account(http, url + suffix, api_version=version).check()
+    head = requests[0].decode().lower()
+    assert head.startswith(f"get /{version}/models?pagesize=1 ") and "x-goog-api-key: key" in head
+
+
+@pytest.mark.parametrize("params", [{}, {"api_key": "k", "api_version": "v2"}, {"api_key": "k", "api_base": "x.org"}])
+def test_parameters_that_are_wrong_are_refused(params):
+    with pytest.raises(ValidationError):
+        GeminiParams.model_validate(params)
