@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import dataclass
+
+from rich.filesize import decimal
 
 from app import deployments
 from app.db import migrations
@@ -27,7 +30,7 @@ async def examine(settings: Settings, database_url: str) -> list[Finding]:
     """Check everything; an account costs one cheap call. Raises SettingsError for a configuration that is wrong."""
     async with open_http() as http:
         built = deployments.build(settings, http)
-        findings = [_configuration(settings, built.ignored), await _database(database_url)]
+        findings = [_configuration(settings, built.ignored), _sources(settings), await _database(database_url)]
         findings += await asyncio.gather(*(_account(account) for account in built.accounts.values()))
     return findings
 
@@ -36,6 +39,17 @@ def _configuration(settings: Settings, ignored: tuple[str, ...]) -> Finding:
     foreign = sorted({*settings.ignored, *ignored})
     detail = f"{len(settings.models)} deployments; uploads need {settings.options.upload_policy} targets"
     return Finding("configuration", True, detail + (f"; ignored: {', '.join(foreign)}" if foreign else ""))
+
+
+def _sources(settings: Settings) -> Finding:
+    directory = settings.data_dir / "sources"
+    if settings.options.sources.store == "none":
+        detail = f"no bytes are kept; without `filemux: {{sources: {{store: none}}}}` they are, in {directory}"
+    else:
+        there = next(path for path in (directory, *directory.parents) if path.exists())
+        free = decimal(shutil.disk_usage(there).free)
+        detail = f"bytes are kept in {directory}, {free} free; `filemux: {{sources: {{store: none}}}}` keeps none"
+    return Finding("sources", True, detail)
 
 
 async def _database(url: str) -> Finding:

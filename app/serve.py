@@ -23,6 +23,7 @@ from app import deployments, ids, logs, settings
 from app.db import migrations, session
 from app.db.embedded import EmbeddedPostgres, default_data_dir
 from app.errors import BadRequest
+from app.files import spool
 from app.processes import ended, start_child
 from app.settings import Environment, Settings
 from app.yaml_file import SettingsError
@@ -62,6 +63,7 @@ def serve(options: ServeOptions) -> None:
             database_url = stack.enter_context(EmbeddedPostgres(found.data_dir)).url
             migrations.upgrade(database_url)
             found = replace(found, database_url=database_url)
+        spool.remove_leftovers(found.data_dir / "spool")
         if not found.models:
             say("no model_list is configured: pass --config FILE, or --sandbox to try filemux out")
         if options.workers == 1:

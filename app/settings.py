@@ -202,11 +202,15 @@ def _options(document: YamlFile) -> Options:
     section = document.section("filemux")
     resolved = {key: resolve(value, document.place(("filemux", key))) for key, value in section.items()}
     try:
-        return Options.model_validate(resolved)
+        options = Options.model_validate(resolved)
     except ValidationError as invalid:
         first = invalid.errors()[0]
         path: KeyPath = ("filemux", *first["loc"])
         raise document.place(path).error(f"{shown(path)}: {explain(first)}") from None
+    if options.sources.store == "s3":
+        reason = "filemux.sources.store: this version keeps sources on disk or not at all: choose disk or none"
+        raise document.place(("filemux", "sources", "store")).error(reason)
+    return options
 
 
 def explain(problem: Mapping[str, Any]) -> str:

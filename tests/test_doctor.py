@@ -1,6 +1,7 @@
 """`filemux doctor`: all good is 0; whatever is wrong is named, and is 1."""
 
 import json
+import re
 
 import pytest
 import yaml
@@ -15,8 +16,8 @@ UNREACHABLE = "http://127.0.0.1:1/v1"
 def doctor(sandbox_process, database_url, tmp_path):
     """Exit status and findings by what was examined, for the tests' configuration with further deployments."""
 
-    def run(*deployments, **environment):
-        content = configuration(sandbox_process.url)
+    def run(*deployments, filemux=None, **environment):
+        content = {**configuration(sandbox_process.url), "filemux": filemux or {}}
         content["model_list"] += [{"model_name": f"m{index}", "params": one} for index, one in enumerate(deployments)]
         config = tmp_path / "config.yaml"
         config.write_text(yaml.safe_dump(content))
@@ -34,11 +35,21 @@ def test_all_is_well(doctor):
     assert status == 0
     accounts = {what for what in findings if what.startswith("account ")}
     assert accounts > {"account openai-first", "account openai-second", "account azure", "account azure-v1"}
-    assert set(findings) == accounts | {"configuration", "database"}
+    assert set(findings) == accounts | {"configuration", "sources", "database"}
     assert all(finding["ok"] for finding in findings.values())
     assert "stores files" in findings["account azure"]["detail"]
     (compatible,) = [one for what, one in findings.items() if "hosted_vllm" in what]
     assert "has no Files API" in compatible["detail"]
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_where_bytes_are_kept_and_how_to_keep_none(doctor, tmp_path):
+    kept = doctor()[1]["sources"]["detail"]
+    assert re.fullmatch(rf"bytes are kept in {tmp_path}/sources, [\d.]+ [kMGTP]?B free; .*", kept)
+    assert kept.endswith("`filemux: {sources: {store: none}}` keeps none")
+    not_kept = doctor(filemux={"sources": {"store": "none"}})[1]["sources"]["detail"]
+    assert not_kept.startswith("no bytes are kept; without `filemux: {sources: {store: none}}` they are, in ")
+    assert not_kept.endswith(str(tmp_path / "sources"))
 
 
 @pytest.mark.usefixtures("sandbox")
@@ -47,7 +58,7 @@ def test_the_table_names_everything(sandbox_process, database_url, tmp_path):
     config.write_text(yaml.safe_dump({**configuration(sandbox_process.url), "router_settings": {"a": "b"}}))
     done = run_cli("doctor", "--config", config, DATABASE_URL=database_url, FILEMUX_DATA_DIR=tmp_path)
     assert done.returncode == 0
-    for words in ("configuration", "ignored: router_settings", "database", "account openai-first"):
+    for words in ("configuration", "ignored: router_settings", "sources", "database", "account openai-first"):
         assert words in done.stdout
 
 

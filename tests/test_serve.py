@@ -98,6 +98,17 @@ def test_a_new_master_key_is_said_once_kept_private_and_used_again(place):
         assert key not in "\n".join([*first.log, *again.log, *again.said])
 
 
+def test_what_killed_gateways_have_spooled_is_removed_and_what_may_be_in_use_is_not(database_url, place):
+    spooled = place / "spool"
+    spooled.mkdir(parents=True)
+    ages = {"old": 3700, "young": 3500, "new": 0}
+    for name, seconds in ages.items():
+        (spooled / name).write_bytes(b"half an upload")
+        os.utime(spooled / name, (time.time() - seconds,) * 2)
+    with Gateway(FILEMUX_DATA_DIR=place, DATABASE_URL=database_url):
+        assert {path.name for path in spooled.iterdir()} == {"young", "new"}
+
+
 def test_without_a_model_list_it_says_what_to_do(place):
     with Gateway(FILEMUX_DATA_DIR=place) as gateway:
         assert "no model_list is configured: pass --config FILE, or --sandbox to try filemux out" in gateway.said

@@ -32,6 +32,11 @@ WRONG = {
     ),
     "unknown parameter": (ENTRY.replace("litellm_", "") + "      api_kee: x", 7, "openai has no parameter 'api_kee'"),
     "wrong choice": ("filemux:\n  upload_policy: most", 2, "filemux.upload_policy: Input should be 'all' or 'any'"),
+    "store that is not built": (
+        "filemux:\n  sources:\n    bucket: b\n    store: s3",
+        4,
+        "filemux.sources.store: this version keeps sources on disk or not at all",
+    ),
     "wrong number": (
         "filemux:\n  max_file_bytes: plenty",
         2,
@@ -102,7 +107,7 @@ files_settings:
   - {custom_llm_provider: azure, api_base: "https://r.openai.azure.com", api_key: az, api_version: "2024-10-21"}
 general_settings: {master_key: sk-master, database_url: "postgresql://host/db"}
 filemux:
-  sources: {store: s3, bucket: b, region: r, prefix: p/, endpoint_url: "http://s3"}
+  sources: {store: none, bucket: b, region: r, prefix: p/, endpoint_url: "http://s3"}
   upload_policy: any
   max_file_bytes: 1048576
   default_target_model_names: [mini]
@@ -151,7 +156,7 @@ def test_every_setting_is_read_in_all_spellings(read, monkeypatch, spelling):
     assert [one.provider for one in found.file_accounts] == ["azure"]
     assert (found.database_url, found.master_key.get_secret_value()) == ("postgresql://host/db", "sk-master")
     assert (found.options.upload_policy, found.options.max_file_bytes) == ("any", 1048576)
-    assert (found.options.sources.store, found.options.sources.bucket) == ("s3", "b")
+    assert (found.options.sources.store, found.options.sources.bucket) == ("none", "b")
     assert found.options.default_target_model_names == ("mini",)
     assert found.ignored == ()
 

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import os
 import tempfile
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import BinaryIO, cast
@@ -24,6 +25,7 @@ WRITE_BYTES = 1024 * 1024
 READ_BYTES = 256 * 1024
 # Below this, hashing costs less than asking a thread.
 INLINE_HASH_BYTES = 64 * 1024
+LEFTOVER_SECONDS = 3600
 
 
 class LengthChanged(UploadInterrupted):
@@ -205,6 +207,14 @@ class Spool:
     def _wake(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
+
+
+def remove_leftovers(directory: Path) -> None:
+    """Remove what killed gateways have left behind; what is younger than an hour may be a running upload's."""
+    for path in directory.glob("*"):
+        with contextlib.suppress(OSError):
+            if time.time() - path.stat().st_mtime > LEFTOVER_SECONDS:
+                path.unlink()
 
 
 def _sync_directory(directory: Path) -> None:

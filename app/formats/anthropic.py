@@ -40,6 +40,7 @@ from app.formats.openai import (
 
 PROVIDER = "anthropic"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
+_THINKING = ("thinking", "redacted_thinking")
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _FINISH: Mapping[str, FinishReason] = {
@@ -68,6 +69,7 @@ def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
     """The body of POST /v1/messages. Raises Unsupported or Rejected with the parameter."""
     parameters = chat.parameters
     chat.refuse_names()
+    chat.leave_out_details()
     body: dict[str, Any] = {"model": chat.provider_model}
     limit, older_limit = parameters.take("max_completion_tokens"), parameters.take("max_tokens")
     body["max_tokens"] = limit or older_limit or dialect.max_tokens
@@ -207,7 +209,7 @@ def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
     if message.tool_calls:
         # Signed thinking comes back first, unchanged, or the turn is refused.
-        blocks += tool_calls.extra_of(message.tool_calls[0].id, PROVIDER) or []
+        blocks += _thinking(message.tool_calls[0].id)
     for index, part in enumerate(message.content):
         match part:
             case TextPart(text=text) if text.strip():
@@ -232,6 +234,13 @@ def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
             }
         )
     return blocks
+
+
+def _thinking(call_id: str) -> list[dict[str, Any]]:
+    """The thinking that an id carries. Ids come from clients, so nothing else that stands there is sent on."""
+    carried = tool_calls.extra_of(call_id, PROVIDER)
+    blocks = carried if isinstance(carried, list) else []
+    return [block for block in blocks if isinstance(block, dict) and block.get("type") in _THINKING]
 
 
 def _tool_result(chat: Chat, message: ToolMessage, where: str) -> dict[str, Any]:
@@ -348,7 +357,7 @@ class Reader:
 
     def _closed(self) -> Iterator[Piece]:
         block, self._block = self._block, {}
-        if block.get("type") in ("thinking", "redacted_thinking"):
+        if block.get("type") in _THINKING:
             self._thinking.append(block)
         elif block.get("type") == "tool_use" and not self._has_arguments:
             # OpenAI's clients parse the arguments, and nothing is no JSON.

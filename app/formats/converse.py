@@ -237,7 +237,8 @@ def _tool_spec(tool: Tool) -> dict[str, Any]:
 
 
 def _spec(name: str, schema: dict[str, Any] | None) -> dict[str, Any]:
-    return {"toolSpec": {"name": name, "inputSchema": {"json": schema or {"type": "object", "properties": {}}}}}
+    # A schema that does not say that it is an object's is refused; OpenAI takes that for granted.
+    return {"toolSpec": {"name": name, "inputSchema": {"json": {"type": "object", **(schema or {"properties": {}})}}}}
 
 
 # --- messages ---------------------------------------------------------------------------------------------------

@@ -164,8 +164,7 @@ def _usage(
     letters = sum(len(getattr(piece, "text", None) or "") for piece in pieces)
     read_tokens = 2 + (letters + sum(attachment.size_bytes for attachment in attachments)) // _BYTES_PER_TOKEN
     cached_tokens = read_tokens // 2 if "cached:" in text else 0
-    written = (text for block in blocks for name, text in _written(block))
-    output_tokens = sum(len(tokens(text)) for text in written)
+    output_tokens = sum(len(tokens(_written(block))) for block in blocks)
     # The counts are disjoint, and the total is that of all:
     # https://docs.aws.amazon.com/bedrock/latest/userguide/prompt-caching.html
     return {
@@ -175,3 +174,10 @@ def _usage(
         "cacheReadInputTokens": cached_tokens,
         "cacheWriteInputTokens": 0,
     }
+
+
+def _written(block: dict[str, Any]) -> str:
+    """Return what the model had to write for a block."""
+    if "toolUse" in block:
+        return orjson.dumps(block["toolUse"]["input"]).decode()
+    return str(block.get("text", _THOUGHT))

@@ -43,15 +43,18 @@ def check(request: ConverseRequest, model: Model) -> None:
 
 
 def _check_roles(messages: list[Message]) -> None:
+    if not messages or messages[0].role != "user":
+        raise ValueError(
+            "A conversation must start with a user message. "
+            "Try again with a conversation that starts with a user message."
+        )
     # Instructions in between are left out: where they may stand is unverified (wire.md §6d).
     roles = [message.role for message in messages if message.role != "system"]
-    for first, word in ((0, "start"), (-1, "end")):
-        # Claude up to 4.5 and Nova are said to take a last message of the assistant; this is the stricter reading.
-        if not roles or roles[first] != "user" or messages[first].role == "system" and not first:
-            raise ValueError(
-                f"A conversation must {word} with a user message. "
-                f"Try again with a conversation that {word}s with a user message."
-            )
+    # Some models are said to go on writing a last message of the assistant; this is the stricter reading.
+    if roles[-1] != "user":
+        raise ValueError(
+            "A conversation must end with a user message. Try again with a conversation that ends with a user message."
+        )
     if any(role == following for role, following in pairwise(roles)):
         raise ValueError(
             "A conversation must alternate between user and assistant roles. "
@@ -77,13 +80,10 @@ def _check_blocks(where: str, message: Message) -> None:
                 "Add text to the text field, and try again."
             )
         if block.tool_result and block.tool_result.status == "error" and not block.tool_result.content:
-            raise ValueError(
-                f"The content field at {where}.content.{position}.toolResult cannot be empty when status value is error."
-            )
+            result = f"{where}.content.{position}.toolResult"
+            raise ValueError(f"The content field at {result} cannot be empty when status value is error.")
     if any(block.document for block in message.content) and not message.texts:
-        raise ValueError(
-            "A text block must be included when using documents. Add a text block and retry your request."
-        )
+        raise ValueError("A text block must be included when using documents. Add a text block and retry your request.")
 
 
 def _check_results(messages: list[Message], model: Model) -> None:
@@ -173,7 +173,9 @@ def _check_tools(request: ConverseRequest, model: Model) -> None:
         if spec.name in names:
             raise ValueError(f"The tool {spec.name} is already defined at toolConfig.tools.{names.index(spec.name)}.")
         if (spec.input_schema.data or {}).get("type") != "object":
-            raise ValueError(f"The value at {where}.toolSpec.inputSchema.json.type must be one of the following: object.")
+            raise ValueError(
+                f"The value at {where}.toolSpec.inputSchema.json.type must be one of the following: object."
+            )
         names.append(spec.name)
     choice = request.tool_choice
     if choice is None:

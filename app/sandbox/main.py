@@ -9,6 +9,7 @@ from starlette.types import ASGIApp
 
 from app.sandbox.anthropic import Anthropic
 from app.sandbox.azure import Azure
+from app.sandbox.bedrock import Bedrock
 from app.sandbox.faults import Faults
 from app.sandbox.gemini import Gemini
 from app.sandbox.openai import OpenAI
@@ -18,7 +19,7 @@ from app.sandbox.store import Store
 from app.sandbox.switchboard import Switchboard
 from app.sandbox.vertex import Vertex
 
-PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure, Anthropic, Gemini, Vertex)
+PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure, Anthropic, Gemini, Vertex, Bedrock)
 
 
 def create_sandbox(max_file_bytes: int | None = None) -> ASGIApp:

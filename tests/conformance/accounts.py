@@ -1,9 +1,10 @@
 """How each entry of the provider registry is reached in the sandbox: a further provider is one more line here."""
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.errors import ProviderError, Rejected
+from app.errors import Missing, ProviderError, Rejected
 from app.providers.http import Http
 from app.providers.protocol import Capabilities, Provider
 from app.providers.registry import REGISTRY
@@ -20,6 +21,7 @@ class Simulated:
     credential        the parameter that is the secret
     provider_model    a model that the simulator serves
     empty_file        what is raised for an empty file; None: it takes one
+    file_errors       what the statuses of its file verbs mean where that is its own way, by operation
     """
 
     kind: str
@@ -30,6 +32,7 @@ class Simulated:
     provider_model: str = "gpt-4o"
     empty_file: type[ProviderError] | None = Rejected
     wrapped: bool = False
+    file_errors: Mapping[str, Mapping[int, type[ProviderError]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return "-".join(filter(None, (self.kind, self.form, "wrapped" if self.wrapped else "")))
@@ -62,6 +65,13 @@ def _anthropic(form: str, provider_model: str = "claude-sonnet-4-5", **params: s
     return Simulated("anthropic", "anthropic", form, params, provider_model=provider_model)
 
 
+def _gemini(form: str, **params: str) -> Simulated:
+    params = {"api_base": "{sandbox}/gemini", "api_key": f"gemini-{form}", **params}
+    # A file that is not there is forbidden (wire.md §4b).
+    gone = {operation: {403: Missing} for operation in ("retrieve_file", "read_file", "delete_file")}
+    return Simulated("gemini", "gemini", form, params, provider_model="gemini-2.0-flash", file_errors=gone)
+
+
 # Some twice: as the registry makes them, and as deployments use them.
 ACCOUNTS = [
     _openai("openai", organization="org-1", project="proj_1"),
@@ -72,6 +82,8 @@ ACCOUNTS = [
     _azure("preview-bearer", "azure_ad_token", api_version="2025-04-01-preview", api_base="{sandbox}/azure/openai/v1/"),
     _anthropic("newest"),
     _anthropic("2023", api_version="2023-06-01", auth_header="x-api-key"),
+    _gemini("v1"),
+    _gemini("v1beta", api_version="v1beta"),
     *(_openai(kind) for kind in ("hosted_vllm", "groq", "mistral", "moonshot", "together_ai")),
     replace(_openai("hosted_vllm"), wrapped=True),
 ]

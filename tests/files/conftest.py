@@ -4,8 +4,10 @@ import contextlib
 import uuid
 
 import pytest
+import yaml
 
-from tests.conftest import Clients
+from tests.conftest import Clients, configuration
+from tests.support.processes import Gateway
 from tests.support.rows import Rows
 from tests.support.uploads import raw_client
 
@@ -50,3 +52,16 @@ def keepless_gateway(make_gateway):
 def keepless(keepless_gateway, clients_of):
     """The official SDK with a member key of that gateway."""
     return clients_of(keepless_gateway).member()
+
+
+@pytest.fixture(scope="session")
+def gateway_at(sandbox_process, database_url):
+    """Start a gateway on a data directory of the test's own: `gateway_at(directory, store="none")`."""
+
+    def start(directory, store="disk"):
+        config = directory / "config.yaml"
+        content = {**configuration(sandbox_process.url), "filemux": {"sources": {"store": store}}}
+        config.write_text(yaml.safe_dump(content))
+        return Gateway("--config", config, FILEMUX_DATA_DIR=directory, DATABASE_URL=database_url)
+
+    return start

@@ -1,13 +1,12 @@
-"""Bedrock's Converse, row by row as wire.md §6c, §6d and §11 have it."""
+"""Requests in Bedrock's Converse, row by row as wire.md §6c and §6d have it."""
 
 import json
 
 import pytest
 
-from app.errors import RateLimited, Rejected, Unavailable, Unsupported
+from app.errors import Rejected, Unsupported
 from app.formats import tool_calls
-from app.formats.answers import CallArguments, CallStart, Finish, Reasoning, Text, Usage
-from app.formats.converse import Reader, translate
+from app.formats.converse import translate
 from app.formats.openai import Chat, FileFacts
 
 NOVA, CLAUDE = "us.amazon.nova-lite-v1:0", "us.anthropic.claude-sonnet-5"
@@ -264,9 +263,12 @@ def test_arguments_that_are_no_object_are_refused(arguments):
 
 def test_tools_are_declared_with_their_schemas():
     bare = {"type": "function", "function": {"name": "bare", "strict": True}}
-    assert translated(tools=[LOOKUP, bare])["toolConfig"] == {
-        "tools": [LOOKUP_SPEC, {"toolSpec": {"name": "bare", "inputSchema": OPEN_SCHEMA, "strict": True}}]
-    }
+    untyped = {"type": "function", "function": {"name": "untyped", "parameters": {"properties": {"q": {}}}}}
+    assert translated(tools=[LOOKUP, bare, untyped])["toolConfig"]["tools"] == [
+        LOOKUP_SPEC,
+        {"toolSpec": {"name": "bare", "inputSchema": OPEN_SCHEMA, "strict": True}},
+        {"toolSpec": {"name": "untyped", "inputSchema": {"json": {"type": "object", "properties": {"q": {}}}}}},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -459,113 +461,3 @@ def test_how_closely_an_image_is_looked_at_is_left_out_with_notice():
     chat = chat_of(user(image("data:image/png;base64,QUJD", detail="high")))
     translate(chat)
     assert chat.parameters.dropped == [f"{PART}.image_url.detail"]
-
-
-# --- answers ----------------------------------------------------------------------------------------------------
-
-COUNTS = {"inputTokens": 12, "outputTokens": 7, "totalTokens": 19}
-USAGE = Usage(12, 7)
-
-
-def answer(*content, reason="end_turn", usage=COUNTS):
-    message = {"role": "assistant", "content": list(content)}
-    return {"output": {"message": message}, "stopReason": reason, "usage": usage, "metrics": {"latencyMs": 5}}
-
-
-def pieces(whole):
-    return list(Reader("chatcmpl-1", NOVA).whole(whole))
-
-
-@pytest.mark.parametrize(
-    ("reason", "expected"),
-    [
-        ("end_turn", "stop"),
-        ("stop_sequence", "stop"),
-        ("tool_use", "tool_calls"),
-        ("max_tokens", "length"),
-        ("model_context_window_exceeded", "length"),
-        ("guardrail_intervened", "content_filter"),
-        ("content_filtered", "content_filter"),
-        ("malformed_model_output", "stop"),
-        ("malformed_tool_use", "stop"),
-        ("a_reason_of_tomorrow", "stop"),
-    ],
-)
-def test_finish_reasons(reason, expected):
-    assert pieces(answer({"text": "so"}, reason=reason)) == [Text("so"), Finish(expected), USAGE]
-
-
-def test_usage_counts_the_cache_into_the_prompt():
-    usage = {**COUNTS, "cacheReadInputTokens": 4, "cacheWriteInputTokens": 3}
-    assert pieces(answer(usage=usage))[-1] == Usage(19, 7, cached_tokens=4, cache_write_tokens=3)
-
-
-def test_what_is_cited_is_text():
-    cited = {"citationsContent": {"content": [{"text": "green"}, {"text": " grass"}], "citations": [{"title": "a"}]}}
-    assert pieces(answer(cited))[:-2] == [Text("green"), Text(" grass")]
-
-
-def test_reasoning_that_is_signed_or_hidden_rides_in_the_next_calls_id():
-    unsigned = {"reasoningContent": {"reasoningText": {"text": "so"}}}
-    made = pieces(answer(THOUGHT, unsigned, HIDDEN, tool_use("t1", q="x"), tool_use("t2"), reason="tool_use"))
-    assert made == [
-        Reasoning("hm"),
-        Reasoning("so"),
-        CallStart(0, carrying(THOUGHT, HIDDEN), "lookup"),
-        CallArguments(0, '{"q":"x"}'),
-        CallStart(1, "t2", "lookup"),
-        CallArguments(1, "{}"),
-        Finish("tool_calls"),
-        USAGE,
-    ]
-
-
-# The stream of wire.md §11.
-STREAM = [
-    {"messageStart": {"role": "assistant"}},
-    {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "Let me "}}},
-    {"contentBlockStop": {"contentBlockIndex": 0}},
-    {"contentBlockStart": {"contentBlockIndex": 1, "start": {"toolUse": {"toolUseId": "t1", "name": "lookup"}}}},
-    {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '{"q":'}}}},
-    {"contentBlockDelta": {"contentBlockIndex": 1, "delta": {"toolUse": {"input": '"x"}'}}}},
-    {"contentBlockStop": {"contentBlockIndex": 1}},
-    {"messageStop": {"stopReason": "tool_use"}},
-    {"metadata": {"usage": COUNTS, "metrics": {"latencyMs": 4}}},
-]
-
-
-def test_a_stream_is_read_event_by_event_and_ends_with_its_reason():
-    reader = Reader("chatcmpl-1", NOVA)
-    assert [piece for event in STREAM[:-2] for piece in reader.event(event)] == [
-        Text("Let me "),
-        CallStart(0, "t1", "lookup"),
-        CallArguments(0, '{"q":'),
-        CallArguments(0, '"x"}'),
-    ]
-    assert not reader.complete
-    assert [piece for event in STREAM[-2:] for piece in reader.event(event)] == [Finish("tool_calls"), USAGE]
-    assert (reader.id, reader.model, reader.complete) == ("chatcmpl-1", NOVA, True)
-
-
-def test_a_call_without_arguments_is_a_call_with_none():
-    reader = Reader("chatcmpl-1", NOVA)
-    made = [piece for event in (STREAM[3], STREAM[6]) for piece in reader.event(event)]
-    assert made == [CallStart(0, "t1", "lookup"), CallArguments(0, "{}")]
-
-
-@pytest.mark.parametrize(
-    ("exception", "error"),
-    [
-        ("throttlingException", RateLimited),
-        ("validationException", Rejected),
-        ("internalServerException", Unavailable),
-        ("modelStreamErrorException", Unavailable),
-        ("serviceUnavailableException", Unavailable),
-        ("anExceptionOfTomorrow", Unavailable),
-        (None, Unavailable),
-    ],
-)
-def test_an_exception_amid_a_stream(exception, error):
-    with pytest.raises(error) as failed:
-        list(Reader("chatcmpl-1", NOVA).event({"exception": {"type": exception, "message": "what it says"}}))
-    assert (failed.value.message == "what it says") is (exception not in (None, "anExceptionOfTomorrow"))

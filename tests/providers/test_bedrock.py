@@ -376,13 +376,13 @@ async def test_files_are_objects_of_the_bucket(http, aws):
     bucket = {"s3_bucket_name": "files", "s3_endpoint_url": aws, "s3_prefix": "/team a/"}
     bedrock = account(http, aws, **KEYS, **bucket)
     large = bytes(range(256)) * 24 * 1024
-    small_file = await bedrock.upload_file(upload_of(b"small", filename="ä b.txt"))
-    assert small_file.id == bedrock.chosen_file_id("replica") == "s3://files/team a/replica"
+    small_file = await bedrock.upload_file(upload_of(b"small", replica_id="small", filename="ä b.txt"))
+    assert small_file.id == bedrock.chosen_file_id("small") == "s3://files/team a/small"
     assert (small_file.filename, small_file.bytes) == ("ä b.txt", 5)
     large_file = await bedrock.upload_file(upload_of(large, replica_id="large"))
     async with bedrock.read_file(large_file.id) as content:
         assert b"".join([chunk async for chunk in content.chunks]) == large
-    again = await bedrock.upload_file(upload_of(b"others", filename="c"))
+    again = await bedrock.upload_file(upload_of(b"others", replica_id="small", filename="c"))
     assert again == small_file == await bedrock.retrieve_file(small_file.id)
     page = await bedrock.list_files(None, 1)
     assert [file.id for file in page.files] == [large_file.id]

@@ -20,7 +20,7 @@ from app.providers.protocol import ChatRequest
 from app.providers.wrappers import Retrying
 from tests.support.providers import canned, upload_of
 
-MODEL = "gemini-2.5-flash"
+MODEL, THIRD = "gemini-2.5-flash", "gemini-3-pro"
 REPLICA = "0f" * 16
 
 
@@ -201,6 +201,26 @@ async def test_a_chat_is_answered_whole_and_streamed(gemini):
         lines = b"".join([chunk async for chunk in stream]).split(b"\n\n")[:-2]
     chunks = [json.loads(line.removeprefix(b"data: ")) for line in lines]
     assert "".join(choice["delta"].get("content") or "" for chunk in chunks for choice in chunk["choices"]) == text
+
+
+def talking(messages):
+    tool = {"type": "function", "function": {"name": "lookup", "parameters": {"type": "object"}}}
+    return ChatRequest(THIRD, json.dumps({"model": THIRD, "messages": messages, "tools": [tool]}).encode())
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+async def test_the_third_generation_gets_its_signatures_back_or_a_word_that_there_are_none(gemini, foreign):
+    messages = [{"role": "user", "content": "call:lookup"}]
+    [choice] = json.loads(await gemini.chat(talking(messages)))["choices"]
+    [call] = choice["message"]["tool_calls"]
+    assert choice["finish_reason"] == "tool_calls" and "~mux." in call["id"]
+    call_id = "call_of_another" if foreign else call["id"]
+    messages += [
+        {"role": "assistant", "tool_calls": [{**call, "id": call_id}]},
+        {"role": "tool", "tool_call_id": call_id, "content": "found it"},
+    ]
+    [choice] = json.loads(await gemini.chat(talking(messages)))["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("stop", "found it")
 
 
 def error(message="no", status="INVALID_ARGUMENT", **details):

@@ -8,10 +8,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from pydantic import ValidationError
 
-from app.errors import Unauthorized, Unavailable, Unsupported
+from app.errors import Missing, Rejected, Unauthorized, Unavailable, Unsupported
 from app.providers.protocol import ChatRequest
 from app.providers.registry import REGISTRY
-from app.providers.vertex import WITHOUT_BUCKET, Vertex, VertexParams
+from app.providers.vertex import CAPABILITIES, WITHOUT_BUCKET, Vertex, VertexParams
 from tests.conformance.suite import unreachable
 from tests.support.providers import canned, upload_of
 
@@ -261,6 +261,67 @@ async def test_an_account_without_a_bucket_keeps_no_files(http):
             await call
     with pytest.raises(Unsupported):
         provider.chosen_file_id("f")
+
+
+@pytest.fixture
+def with_bucket(http, sandbox):
+    """An account of the sandbox with its bucket."""
+
+    def made(**params):
+        bucket = {"gcs_endpoint": f"{sandbox.url}/gcs", "gcs_bucket": "filemux-sandbox"}
+        return account(http, f"{sandbox.url}/vertex", **{**bucket, **(params or TOKEN)})
+
+    return made
+
+
+def asking_about(file_id):
+    part = {"type": "file", "file": {"file_id": file_id, "format": "application/pdf"}}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": [part]}]}
+    return ChatRequest(MODEL, json.dumps(body).encode())
+
+
+async def test_a_file_is_an_object_that_the_model_reads(with_bucket):
+    provider = with_bucket()
+    assert provider.capabilities == CAPABILITIES
+    await provider.check()
+    upload = upload_of(b"%PDF", filename="ä.pdf", mime_type="application/pdf")
+    file = await provider.upload_file(upload)
+    assert file.id == f"gs://filemux-sandbox/filemux/{upload.replica_id}" == provider.chosen_file_id(upload.replica_id)
+    assert b"filename=\xc3\xa4.pdf bytes=4" in await provider.chat(asking_about(file.id))
+
+
+async def test_chats_and_objects_have_one_token(with_bucket, sandbox, service_account):
+    provider = with_bucket(**PROJECT, vertex_credentials=service_account())
+    file = await provider.upload_file(upload_of(mime_type="application/pdf"))
+    await asyncio.gather(provider.chat(asking_about(file.id)), provider.retrieve_file(file.id))
+    assert sandbox.calls("vertex_ai.issue_token") == 1
+
+
+async def test_a_key_answers_for_chats_alone(with_bucket, sandbox, service_account):
+    provider = with_bucket(api_key="a-key", vertex_credentials=service_account())
+    file = await provider.upload_file(upload_of(mime_type="application/pdf"))
+    assert b"bytes=10" in await provider.chat(asking_about(file.id))
+    assert sandbox.calls("vertex_ai.issue_token") == 1
+
+
+async def test_credentials_that_are_refused_are_no_fault_of_the_bucket(with_bucket, service_account):
+    provider = with_bucket(**PROJECT, vertex_credentials=service_account(client_email="bad@its-project"))
+    with pytest.raises(Unauthorized):
+        await provider.upload_file(upload_of())
+
+
+async def test_a_chat_is_refused_for_a_missing_object_if_one_is(with_bucket, sandbox):
+    provider = with_bucket()
+    file = await provider.upload_file(upload_of(mime_type="application/pdf"))
+    sandbox.fault("vertex_ai", "chat", status=400)
+    with pytest.raises(Rejected):
+        await provider.chat(asking_about(file.id))
+    await provider.delete_file(file.id)
+    with pytest.raises(Missing):
+        await provider.chat(asking_about(file.id))
+    # What is elsewhere is the caller's business.
+    with pytest.raises(Rejected):
+        await provider.chat(asking_about("gs://another-bucket/a.pdf"))
 
 
 def test_the_bucket_and_the_project_may_stand_in_the_environment(monkeypatch):

@@ -6,6 +6,7 @@ import mimetypes
 from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
+from app import ids
 from app.errors import Missing
 from app.providers.openai import CAPABILITIES
 from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage
@@ -119,7 +120,7 @@ async def chunks_of(content, size=64 * 1024):
 def upload_of(content=b"some bytes", *, promised=True, mime_type="text/plain", **fields):
     """An upload of these bytes, its size promised or not; its name fits its type."""
     values = {
-        "replica_id": "replica",
+        "replica_id": ids.new_replica_id(),
         "filename": f"a{mimetypes.guess_extension(mime_type)}",
         "mime_type": mime_type,
         "purpose": "user_data",
