@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from app import ids
@@ -153,7 +154,8 @@ class Candidate:
         facts: dict[str, FileFacts] = {}
         replacements: dict[str, str | bytes] = {}
         inside = [one for one in self._carried.values() if one.carriage != "reference"]
-        if sum(one.file.size_bytes for one in inside) > MAX_INLINE_BYTES:
+        times = Counter(reference.file_id for reference in self._found.references)
+        if sum(one.file.size_bytes * times[one.file.file_id] for one in inside) > MAX_INLINE_BYTES:
             reason = f"the files that travel inside the request have more than {MAX_INLINE_BYTES} bytes together"
             raise ProviderTooLarge(reason, param="messages")
         for one in inside:

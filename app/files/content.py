@@ -38,7 +38,8 @@ async def endpoint(request: Request) -> Response:
         "content-disposition": f"attachment; filename*=UTF-8''{quote(file.filename)}",
         "etag": etag,
     }
-    if etag in request.headers.get("if-none-match", ""):
+    known = request.headers.get("if-none-match", "")
+    if etag in known or known == "*":
         return Response(status_code=304, headers=headers)
     span = _span(request.headers, etag, file.size_bytes) if gateway.sources.holds(file.source) else None
     stack = AsyncExitStack()

@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from app.errors import ProviderError, RateLimited, Rejected, Unavailable
-from app.formats import tool_calls
+from app.formats import claude, tool_calls
 from app.formats.answers import (
     CallArguments,
     CallStart,
@@ -42,7 +42,6 @@ PROVIDER = "anthropic"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _THINKING = ("thinking", "redacted_thinking")
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
@@ -71,8 +70,9 @@ def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
     chat.refuse_names()
     chat.leave_out_details()
     body: dict[str, Any] = {"model": chat.provider_model}
-    limit, older_limit = parameters.take("max_completion_tokens"), parameters.take("max_tokens")
-    body["max_tokens"] = limit or older_limit or dialect.max_tokens
+    older_limit = parameters.take("max_tokens")
+    limit = parameters.take("max_completion_tokens") or older_limit
+    body["max_tokens"] = limit or dialect.max_tokens
     system, messages = _conversation(chat)
     if chat_format := _answer_format(parameters, system):
         body["output_config"] = chat_format
@@ -85,7 +85,7 @@ def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
         body["stop_sequences"] = list(stop)
     _sampling(parameters, dialect, body)
     _tools(parameters, body)
-    _effort(parameters, body)
+    _effort(chat, limit, body)
     if user := parameters.take("safety_identifier") or parameters.take("user"):
         parameters.take("user")
         body["metadata"] = {"user_id": user}
@@ -116,15 +116,22 @@ def _sampling(parameters: Parameters, dialect: Dialect, body: dict[str, Any]) ->
             body[name] = min(value, 1.0)
 
 
-def _effort(parameters: Parameters, body: dict[str, Any]) -> None:
-    effort = parameters.take("reasoning_effort")
-    if effort == "none":
-        body["thinking"] = {"type": "disabled"}
-    elif effort is not None:
-        body["output_config"] = {**body.get("output_config", {}), "effort": _EFFORTS[effort]}
-        if body.get("tool_choice", {}).get("type") not in ("any", "tool"):
-            # A forced call leaves no room for thinking, and is refused together with it.
-            body["thinking"] = {"type": "adaptive"}
+def _effort(chat: Chat, limit: int | None, body: dict[str, Any]) -> None:
+    effort = chat.parameters.take("reasoning_effort")
+    if effort is None:
+        return
+    forced_call = body.get("tool_choice", {}).get("type") in ("any", "tool")
+    told = claude.thinking(chat.provider_model, effort, limit, forced_call=forced_call)
+    if isinstance(told, str):
+        chat.parameters.refuse("reasoning_effort", told)
+        return
+    if told.thinking:
+        body["thinking"] = told.thinking
+    if told.effort:
+        body["output_config"] = {**body.get("output_config", {}), "effort": told.effort}
+    if limit is None:
+        # Thinking counts, and its budget is not to take the answer's room.
+        body["max_tokens"] += told.budget_tokens
 
 
 def _tools(parameters: Parameters, body: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 
 from app.errors import ProviderError, RateLimited, Rejected, Unavailable
-from app.formats import tool_calls
+from app.formats import claude, tool_calls
 from app.formats.answers import CallArguments, CallStart, Finish, FinishReason, Piece, Reasoning, Text, Usage
 from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
 from app.formats.openai import (
@@ -115,9 +115,9 @@ def translate(chat: Chat) -> dict[str, Any]:
         "messages": messages,
         **_inference(parameters),
         **_tools(chat, system),
-        **_effort(chat, output),
         **_request_metadata(parameters),
     }
+    body |= _effort(chat, body, output)
     if output:
         body["outputConfig"] = output
     if system:
@@ -165,19 +165,26 @@ def _inference(parameters: Parameters) -> dict[str, Any]:
     return {"inferenceConfig": given} if given else {}
 
 
-def _effort(chat: Chat, output: dict[str, Any]) -> dict[str, Any]:
+def _effort(chat: Chat, body: Mapping[str, Any], output: dict[str, Any]) -> dict[str, Any]:
     """Adds the effort to outputConfig; the rest of the body that belongs to it."""
-    effort, is_claude = chat.parameters.take("reasoning_effort"), "anthropic.claude" in chat.provider_model
+    effort = chat.parameters.take("reasoning_effort")
     if effort is None:
         return {}
-    if effort != "none":
-        output["effort"] = _EFFORTS[effort]
-        # Claude does not think unless told to, and caps the effort at high as long as it does not (service model).
-        return {"additionalModelRequestFields": {"thinking": {"type": "adaptive"}}} if is_claude else {}
-    if not is_claude:
-        chat.parameters.refuse("reasoning_effort", f"Converse has no word for none with {chat.provider_model}")
+    if "anthropic.claude" not in chat.provider_model:
+        if effort == "none":
+            chat.parameters.refuse("reasoning_effort", f"Converse has no word for none with {chat.provider_model}")
+        else:
+            output["effort"] = _EFFORTS[effort]
         return {}
-    return {"additionalModelRequestFields": {"thinking": {"type": "disabled"}}}
+    choice = body.get("toolConfig", {}).get("toolChoice", {})
+    limit = body.get("inferenceConfig", {}).get("maxTokens")
+    told = claude.thinking(chat.provider_model, effort, limit, forced_call=bool(choice.keys() & {"any", "tool"}))
+    if isinstance(told, str):
+        chat.parameters.refuse("reasoning_effort", told)
+        return {}
+    if told.effort:
+        output["effort"] = told.effort
+    return {"additionalModelRequestFields": {"thinking": told.thinking}} if told.thinking else {}
 
 
 def _request_metadata(parameters: Parameters) -> dict[str, Any]:

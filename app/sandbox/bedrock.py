@@ -12,8 +12,8 @@ from starlette.routing import BaseRoute, Route
 from app.sandbox.bedrock_answer import Answer
 from app.sandbox.bedrock_auth import ApiKey, check_signature, credential
 from app.sandbox.bedrock_blocks import DocumentBlock, Media, S3Location
+from app.sandbox.bedrock_catalog import require_model, summaries
 from app.sandbox.bedrock_errors import answer, answer_headers, bad_body, bad_request, error_response, plain_failure
-from app.sandbox.bedrock_models import require_model, summaries
 from app.sandbox.bedrock_request import ConverseRequest, ConverseStreamRequest
 from app.sandbox.bedrock_rules import check
 from app.sandbox.event_stream import MEDIA_TYPE

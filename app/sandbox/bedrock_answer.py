@@ -8,7 +8,7 @@ import orjson
 
 from app.sandbox.anthropic_thoughts import Thought, mint_call_id
 from app.sandbox.bedrock_blocks import Message, ToolResult
-from app.sandbox.bedrock_models import Model
+from app.sandbox.bedrock_catalog import Model
 from app.sandbox.bedrock_request import ConverseRequest
 from app.sandbox.event_stream import event_frame, exception_frame
 from app.sandbox.model import Attachment, answer_text, said, tokens, tools_to_call

@@ -91,6 +91,7 @@ class _TextFormat(Strict):
 
 
 class _OutputConfig(Strict):
+    # Which models take these is unverified: AWS lists Claude from 4.5 and open-weight models, here all of them do.
     text_format: _TextFormat | None = None
     effort: Literal["low", "medium", "high", "xhigh", "max"] | None = None
 
@@ -109,7 +110,7 @@ class _Performance(Strict):
     latency: Literal["standard", "optimized"] | None = None
 
 
-class _ServiceTier(Strict):
+class _Tier(Strict):
     type: Literal["priority", "default", "flex", "reserved"]
 
 
@@ -133,7 +134,7 @@ class _NativeToolChoice(_Native):
 
 
 class ModelFields(_Native):
-    """What the models take beyond Converse. Which of them a model takes is in bedrock_models."""
+    """What the models take beyond Converse. Which of them a model takes is in bedrock_catalog."""
 
     thinking: Thinking | None = None
     tool_choice: _NativeToolChoice | None = None
@@ -161,7 +162,7 @@ class ConverseRequest(Strict):
     guardrail_config: _Guardrail | None = None
     performance_config: _Performance | None = None
     request_metadata: Annotated[dict[_MetadataKey, _MetadataValue] | None, Field(min_length=1, max_length=16)] = None
-    service_tier: _ServiceTier | None = None
+    service_tier: _Tier | None = None
 
     @property
     def thinking(self) -> Thinking | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from app.sandbox.bedrock_blocks import AudioBlock, DocumentBlock, ImageBlock, Media, Message, VideoBlock
-from app.sandbox.bedrock_models import Model
+from app.sandbox.bedrock_catalog import Model
 from app.sandbox.bedrock_request import ConverseRequest
 from app.sandbox.bedrock_thinking import check_thinking
 
@@ -125,7 +125,7 @@ def _check_documents(messages: list[Message]) -> None:
                 "parentheses, and square brackets. The name can't contain more than one consecutive whitespace "
                 "character. Check that the file name conforms to these restrictions and retry your request."
             )
-        # https://github.com/strands-agents/harness-sdk/pull/3582
+        # Without citations there are only two kinds of sources (https://github.com/strands-agents/harness-sdk/pull/3582).
         cites = document.citations is not None and document.citations.enabled
         if document.source.written is not None and not cites:
             raise ValueError("DocumentSource object must set one of the following keys: bytes, s3Location")

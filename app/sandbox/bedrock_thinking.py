@@ -9,7 +9,7 @@ from itertools import takewhile
 
 from app.sandbox.anthropic_thoughts import is_sealed, led_to, was_thought_about
 from app.sandbox.bedrock_blocks import Message, ReasoningContent
-from app.sandbox.bedrock_models import Model
+from app.sandbox.bedrock_catalog import Model
 from app.sandbox.bedrock_request import ConverseRequest
 
 _ERRORS = "The model returned the following errors: "
@@ -26,6 +26,7 @@ def check_thinking(request: ConverseRequest, model: Model) -> None:
     if request.thinking is not None:
         _check_limits(request, model)
         _check_progress(request)
+    # "Capped at high" says the service model; that more is refused is the stricter reading [U].
     elif request.output_config.effort in ("xhigh", "max"):
         raise ValueError(f"{_ERRORS}effort is capped at `high` when thinking is disabled.")
 

@@ -2,29 +2,45 @@
 
 import asyncio
 import hashlib
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Protocol
 
 # Large enough that a thread hop costs nothing beside the write and the hash of a block.
 BLOCK_BYTES = 1 << 20
 
 
-class Incoming:
-    """A file that is arriving. While one block is hashed and written, the next one may come in."""
+class Hash(Protocol):
+    """What takes bytes as they come, as the hashes of hashlib do."""
 
-    def __init__(self, path: Path) -> None:
+    def update(self, data: memoryview, /) -> None:
+        """Take further bytes."""
+
+    def digest(self) -> bytes:
+        """Return the digest of all bytes so far."""
+
+
+class Incoming:
+    """A file that is arriving. While one block is hashed and written, the next one may come in.
+
+    `more_hashes` are those that a provider needs beside the sandbox's own.
+    """
+
+    def __init__(self, path: Path, *more_hashes: Hash) -> None:
         self.path = path
         self.size_bytes = 0
         self._file = path.open("xb", buffering=0)
-        self._hash = hashlib.sha256()
+        self._sha256 = hashlib.sha256()
+        self._hashes: tuple[Hash, ...] = (self._sha256, *more_hashes)
         self._block = bytearray()
         self._storing: asyncio.Future[None] | None = None
 
     @property
     def sha256(self) -> str:
         """The digest of everything that was stored, in hex; complete after `finish`."""
-        return self._hash.hexdigest()
+        return self._sha256.hexdigest()
 
     async def write(self, chunk: bytes) -> None:
         """Append `chunk`."""
@@ -58,15 +74,19 @@ class Incoming:
             await asyncio.shield(storing)
 
     def _store(self, block: bytearray) -> None:
-        self._hash.update(block)
         view = memoryview(block)
+        for each in self._hashes:
+            each.update(view)
         while view:
             view = view[self._file.write(view) :]
 
 
-async def read_blocks(path: Path) -> AsyncIterator[bytes]:
-    """Yield the bytes at `path` in blocks."""
+async def read_blocks(path: Path, wanted: range | None = None) -> AsyncIterator[bytes]:
+    """Yield the bytes at `path`, or those at the positions `wanted`, in blocks."""
     file = await asyncio.to_thread(path.open, "rb", 0)
+    left_bytes = sys.maxsize if wanted is None else len(wanted)
     with file:
-        while block := await asyncio.to_thread(file.read, BLOCK_BYTES):
+        file.seek(wanted.start if wanted is not None else 0)
+        while left_bytes and (block := await asyncio.to_thread(file.read, min(left_bytes, BLOCK_BYTES))):
+            left_bytes -= len(block)
             yield block

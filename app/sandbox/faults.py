@@ -11,6 +11,8 @@ OPERATIONS = frozenset(
         "start_upload",
         "query_upload",
         "cancel_upload",
+        "finish_upload",
+        "list_uploads",
         "upload_file",
         "retrieve_file",
         "read_file",
@@ -20,6 +22,7 @@ OPERATIONS = frozenset(
         "stream_chat",
         "list_models",
         "retrieve_model",
+        "retrieve_bucket",
         "issue_token",
     }
 )

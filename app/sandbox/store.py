@@ -4,11 +4,12 @@ import hashlib
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from app.sandbox.blobs import Incoming
+from app.sandbox.blobs import Hash, Incoming
 
 
 def account_digest(key: str) -> str:
@@ -60,13 +61,15 @@ class Store:
         # Replaces every provider's own limit, for benchmarks that upload more than a provider takes.
         self.max_file_bytes = max_file_bytes
         self.requests: Counter[str] = Counter()
+        # Called when everything is forgotten, for those who keep more than files.
+        self.on_clear: list[Callable[[], None]] = []
         self._directory = tempfile.TemporaryDirectory(prefix="filemux-sandbox-")
         # One dict per provider and account, in order of creation.
         self._files: defaultdict[tuple[str, str], dict[str, StoredFile]] = defaultdict(dict)
 
-    def incoming(self) -> Incoming:
+    def incoming(self, *more_hashes: Hash) -> Incoming:
         """Open a place on disk for a file that is about to arrive."""
-        return Incoming(Path(self._directory.name) / uuid4().hex)
+        return Incoming(Path(self._directory.name) / uuid4().hex, *more_hashes)
 
     def add(self, file: StoredFile) -> None:
         """Make `file` visible to its account."""
@@ -99,6 +102,8 @@ class Store:
         """Forget all files and counters, and go back to the real time."""
         for file in self.everything():
             self.remove(file)
+        for forget in self.on_clear:
+            forget()
         self.requests.clear()
         self.clock.reset()
 

@@ -24,10 +24,17 @@ def recorder_process():
 
 @pytest.fixture(scope="session")
 def recorded_gateway(make_gateway, sandbox_process, recorder_process):
-    """A gateway with the model names of all tests, and `recorded`, which is served by the recorder."""
+    """A gateway with the model names of all tests, `recorded`, which is served by the recorder, and `mixed`, by the
+    account of `other` and by a server without a Files API."""
+    content = configuration(sandbox_process.url)
+    by_name = {entry["model_name"]: entry["litellm_params"] for entry in content["model_list"]}
     params = {"model": "openai/the-provider's-name", "api_key": "sk-r", "account": "recorder"}
-    entry = {"model_name": "recorded", "litellm_params": {**params, "api_base": recorder_process.url}}
-    model_list = [*configuration(sandbox_process.url)["model_list"], entry]
+    further = [
+        ("recorded", {**params, "api_base": recorder_process.url}),
+        ("mixed", by_name["other"]),
+        ("mixed", by_name["vllm"]),
+    ]
+    model_list = [*content["model_list"], *({"model_name": name, "litellm_params": one} for name, one in further)]
     with make_gateway(model_list=model_list) as running:
         yield running
 

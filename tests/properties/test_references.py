@@ -3,10 +3,12 @@
 import json
 
 import orjson
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from app.files.references import find, position, rewrite
+from app.files.references import Found, find, position, rewrite
+from app.formats import tool_calls
 
 FILE_IDS = [f"file-mux-{digit * 32}" for digit in "0a7"]
 LOOKALIKES = [*FILE_IDS, f"see {FILE_IDS[0]} there", '{"file_id": "file-mux-x"}', '"model": "gpt"', "file_id", "model"]
@@ -154,3 +156,91 @@ def test_the_short_cut_finds_what_the_full_scan_finds(body):
     # The word file_id in the last member keeps `find` from its short cut, and moves no span.
     head, _, tail = body.rpartition(b"}")
     assert find(body) == find(head + b',"last":"file_id"}' + tail)
+
+
+# --- whole content parts ----------------------------------------------------------------------------------------
+
+# The one file that does not travel by its id: it stands in file parts only, as the gateway sees to.
+CARRIED = f"file-mux-{'c' * 32}"
+PART = b'{"type":"text","text":"its very words"}'
+
+
+def _content_parts(inner):
+    """Parts of a message's content; `inner` may be anything, other file ids included."""
+    file_ids = st.just(CARRIED) | st.sampled_from(FILE_IDS)
+    files = st.tuples(st.tuples(st.just("file_id"), file_ids), st.tuples(keys, inner)).flatmap(st.permutations)
+    file_parts = st.tuples(files.map(Members), keys.filter(lambda key: key != "file"), inner).map(
+        lambda part: Members((("type", "file"), (part[1], part[2]), ("file", part[0])))
+    )
+    return file_parts | st.tuples(keys, inner).map(lambda member: Members((("type", "text"), member)))
+
+
+@st.composite
+def chats(draw):
+    """A chat as OpenAI's clients shape it, with all the oddities of `payloads`."""
+    messages = []
+    for _ in range(draw(st.integers(1, 3))):
+        content = draw(st.lists(_content_parts(values), max_size=4))
+        if draw(st.booleans()):
+            content.append(Members((("type", "tool_result"), ("content", draw(st.lists(_content_parts(values)))))))
+        messages.append(Members((("role", "user"), ("content", content), (draw(texts), draw(values)))))
+    chat = Members((("model", draw(texts)), ("messages", messages)))
+    return _written(chat, draw(st.randoms(use_true_random=False)))
+
+
+def _carried(node):
+    """The same with each part that holds the carried file replaced."""
+    if isinstance(node, Members):
+        return Members((name, _carried(value)) for name, value in node)
+    if isinstance(node, list):
+        return [_parsed(PART) if _holds_carried(item) else _carried(item) for item in node]
+    return node
+
+
+def _holds_carried(node):
+    files = [value for name, value in node if name == "file"] if isinstance(node, Members) else []
+    return any(("file_id", CARRIED) in file for file in files if isinstance(file, Members))
+
+
+@settings(max_examples=200, deadline=None)
+@given(chats())
+def test_a_file_part_is_replaced_as_a_whole_and_nothing_else(body):
+    references = Found((), find(body).references)
+    rewritten = rewrite(body, references, MODEL, {CARRIED: PART}.get)
+    assert _parsed(rewritten) == _carried(_parsed(body))
+    end = 0
+    for kept in rewritten.split(PART):
+        end = body.index(kept, end) + len(kept)
+
+
+@settings(max_examples=200, deadline=None)
+@given(chats())
+@example(
+    b'{"model":"m","messages":[{"content":[{"file":{"file_id":"%s","file_id":"%s"}}]}]}' % ((CARRIED.encode(),) * 2)
+)
+def test_ids_and_parts_are_replaced_in_one_go(body):
+    """An id inside of a part that is replaced goes with it."""
+    replacements = {CARRIED: PART, **{file_id: _provider_id(file_id) for file_id in FILE_IDS}}
+    rewritten = rewrite(body, find(body), MODEL, replacements.get)
+    assert _parsed(rewritten) == _structurally_rewritten(_carried(_parsed(body)))
+
+
+# --- tool call ids ----------------------------------------------------------------------------------------------
+
+call_ids = st.text("abc_-019", min_size=1, max_size=12)
+laden_ids = st.builds(tool_calls.with_extra, call_ids, st.just("anthropic"), st.dictionaries(texts, texts, min_size=1))
+
+
+@pytest.mark.parametrize("key", ["id", "tool_call_id"])
+@settings(max_examples=100, deadline=None)
+@given(st.lists(call_ids | laden_ids, min_size=1, max_size=4), texts)
+def test_call_ids_are_unladen_and_nothing_else(key, ids, text):
+    elsewhere = {"name": ids[0], "content": [{"type": "text", "text": ids[0]}], "arguments": json.dumps({key: ids[0]})}
+    messages = [{**elsewhere, key: one, "tool_calls": [{key: one, "text": text}]} for one in ids]
+    body = json.dumps({"model": "m", key: ids[0], "messages": messages, "metadata": {key: ids[0]}}).encode()
+    found = find(body)
+    own = [tool_calls.without_extra(one) for one in ids]
+    unladen = [{**elsewhere, key: one, "tool_calls": [{key: one, "text": text}]} for one in own]
+    expected = {"model": MODEL, key: ids[0], "messages": unladen, "metadata": {key: ids[0]}}
+    assert json.loads(rewrite(body, found, MODEL, {}.get, unladen=True)) == expected
+    assert json.loads(rewrite(body, found, MODEL, {}.get)) == expected | {"messages": messages}

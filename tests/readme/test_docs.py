@@ -6,19 +6,16 @@ from operator import attrgetter
 
 import click
 import pytest
-import yaml
 from prometheus_client import REGISTRY as METRICS
 
 import app.main  # noqa: F401  its rooms register their metrics
 from app import deployments, routes, settings
 from app.cli import commands
-from app.providers.registry import REGISTRY
 from tests.readme.markdown import README, ROOT, blocks, tables
 from tests.test_architecture import LAYERS
 
 PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 ARCHITECTURE = ROOT / "docs" / "architecture.md"
-PROVIDERS = ROOT / "docs" / "providers.md"
 
 
 def readme_names(name):
@@ -78,11 +75,14 @@ def _exposed(metric):
     return f"{metric.name}_total" if metric.type == "counter" else metric.name
 
 
-def test_the_readmes_configuration_is_valid(tmp_path, monkeypatch):
-    [text] = blocks(README, "yaml")
-    for name in re.findall(r"os\.environ/(\w+)", text):
+@pytest.mark.parametrize("number", range(len(blocks(README, "yaml"))))
+def test_the_readmes_configurations_are_valid(number, tmp_path, monkeypatch):
+    text = blocks(README, "yaml")[number]
+    for name in {*re.findall(r"os\.environ/(\w+)", text), "ANTHROPIC_API_KEY"}:
         monkeypatch.setenv(name, "a-secret")
-    found = settings.from_mapping(yaml.safe_load(text), settings.Environment(), tmp_path)
+    config = tmp_path / "filemux.yaml"
+    config.write_text(text)
+    found = settings.load(config, settings.Environment(), tmp_path)
     deployments.check(found)
     assert found.ignored == ()
 
@@ -110,26 +110,3 @@ def test_the_architecture_names_what_there_is():
 def test_the_architecture_shows_the_layers():
     drawn = blocks(ARCHITECTURE, "")
     assert "".join(f"{' · '.join(rooms.split())}\n" for rooms in LAYERS) in drawn
-
-
-def test_the_parameters_of_each_provider():
-    documented = {name: (parameters, defaults) for name, parameters, defaults in tables(PROVIDERS, "Providers")[0][1:]}
-    assert documented == {
-        f"`{name}`": (
-            ", ".join(f"`{parameter}`" for parameter in sorted(kind.params.model_fields)),
-            "; ".join(f"`{parameter}`: `{value}`" for parameter, value in kind.defaults.items()),
-        )
-        for name, kind in REGISTRY.items()
-    }
-
-
-def test_what_each_provider_does_with_files():
-    documented = {name: cells for name, *cells in tables(PROVIDERS, "Files")[0][1:]}
-    assert documented == {f"`{name}`": _files(kind.capabilities) for name, kind in REGISTRY.items()}
-
-
-def _files(capabilities):
-    if not capabilities.stores_files:
-        return ["no", "", "", ""]
-    largest = f"{capabilities.max_file_bytes // 1024**2} MiB"
-    return ["yes", ", ".join(sorted(capabilities.purposes)), ", ".join(sorted(capabilities.readable)), largest]

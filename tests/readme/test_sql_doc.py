@@ -1,4 +1,4 @@
-"""docs/sql.md: its columns are the views' columns, and each of its questions is answered by its query."""
+"""docs/sql.md: its columns are the database's columns, and each of its questions is answered by its query."""
 
 import contextlib
 import json
@@ -12,21 +12,34 @@ from tests.readme.markdown import ROOT, blocks, tables
 from tests.support.sandbox import Switchboard
 
 PAGE = ROOT / "docs" / "sql.md"
-QUERIES = blocks(PAGE, "sql")
+KEPT_BYTES, *QUERIES = blocks(PAGE, "sql")
 SAMPLE_FILE_ID = "file-mux-0199f5c0a1b27c3d8e4f5a6b7c8d9e0f"
 SAMPLE_PROVIDER_FILE_ID = "file-AbCdEf123456"
 
 
-@pytest.mark.parametrize("view", ["file_mappings", "replica_backlog", "orphan_suspects", "team_usage"])
-async def test_the_columns_are_those_of_the_view(view, database_url):
+async def columns_of(connection, relation):
+    """The names and types of a view's or a table's columns, in order, as the page writes them."""
     statement = (
         "SELECT attname, format_type(atttypid, NULL) AS type FROM pg_attribute"
         " WHERE attrelid = $1::regclass AND attnum > 0 ORDER BY attnum"
     )
+    rows = await connection.fetch(statement, relation)
+    return [[name, kind.replace("timestamp with time zone", "timestamptz")] for name, kind in rows]
+
+
+@pytest.mark.parametrize("view", ["file_mappings", "replica_backlog", "orphan_suspects", "team_usage"])
+async def test_the_columns_are_those_of_the_view(view, database_url):
     async with connected(database_url) as connection:
-        rows = await connection.fetch(statement, view)
-    documented = [row[:2] for row in tables(PAGE, view)[0][1:]]
-    assert documented == [[name, kind.replace("timestamp with time zone", "timestamptz")] for name, kind in rows]
+        assert [row[:2] for row in tables(PAGE, view)[0][1:]] == await columns_of(connection, view)
+
+
+async def test_what_is_known_of_kept_bytes(database_url):
+    documented = [row[:2] for row in tables(PAGE, "Kept bytes")[0][1:]]
+    async with connected(database_url) as connection:
+        found = await columns_of(connection, "files")
+        asked = (await connection.prepare(KEPT_BYTES)).get_attributes()
+    assert all(column in found for column in documented)
+    assert [one.name for one in asked] == ["id", *(name for name, _ in documented)]
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ class Tour:
     """A directory with report.pdf, and the environment that the README has its reader make."""
 
     def __init__(self, directory, gateway, key):
-        self.directory = directory
+        self.directory, self.url, self.key = directory, gateway.url, key
         self._environment = clean_environment(OPENAI_BASE_URL=f"{gateway.url}/v1", OPENAI_API_KEY=key)
         shutil.copy(sample_path(), directory / "report.pdf")
 
@@ -61,8 +61,12 @@ def tour(gateway, tmp_path):
 
 
 def test_python(tour):
-    [block] = blocks(README, "python")
-    _check(tour.run([sys.executable], "tour.py", block), answers=2, deleted="True")
+    _check(tour.run([sys.executable], "tour.py", blocks(README, "python")[0]), answers=6, deleted="True")
+
+
+def test_the_example_of_the_unified_file_id(tour):
+    block = blocks(README, "python")[1].replace("http://127.0.0.1:4000", tour.url).replace("sk-1234", tour.key)
+    _check(tour.run([sys.executable], "unified.py", block), answers=2, deleted="True")
 
 
 def test_node(tour):
@@ -84,5 +88,5 @@ def test_curl(tour):
 def _check(said, answers, deleted):
     """Check that it told the id, what the models were given, and the delete."""
     assert re.match(r"file-mux-[0-9a-f]{32}\n", said)
-    assert said.count(f"[file filename=report.pdf bytes={sample_path().stat().st_size} sha256={SHA256}]") == answers
+    assert said.count(f" bytes={sample_path().stat().st_size} sha256={SHA256}]") == answers
     assert deleted in said.splitlines()[-1]

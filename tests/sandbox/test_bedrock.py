@@ -1,10 +1,10 @@
 """Bedrock's runtime plane, through boto3: the answer proves which bytes arrived."""
 
-import base64
 import hashlib
 import json
 import struct
 import zlib
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 
 import boto3
@@ -12,6 +12,7 @@ import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError, ConnectionClosedError, EventStreamError
+from urllib3.exceptions import ProtocolError
 
 from tests.support.sandbox import Switchboard
 
@@ -23,8 +24,9 @@ _THINKING = {"thinking": {"type": "enabled", "budget_tokens": 1024}}
 _PDF = b"%PDF-1.4 not really"
 
 
+@contextmanager
 def _boto(sandbox, service="bedrock-runtime", key="AKIASANDBOX", path="bedrock", **config):
-    return boto3.client(
+    client = boto3.client(
         service,
         endpoint_url=f"{sandbox.base_url}/{path}",
         region_name="us-east-1",
@@ -32,6 +34,8 @@ def _boto(sandbox, service="bedrock-runtime", key="AKIASANDBOX", path="bedrock",
         aws_secret_access_key="secret",
         config=Config(retries={"total_max_attempts": 1}, **config),
     )
+    with closing(client):
+        yield client
 
 
 @pytest.fixture(scope="module")
@@ -49,11 +53,11 @@ def board(sandbox):
 
 
 @pytest.fixture
-def http(sandbox):
+def raw(sandbox):
     """For what boto3 does not send; it takes no API key over plain HTTP either."""
     url = f"{sandbox.base_url}/bedrock"
-    with httpx.Client(base_url=url, headers={"authorization": "Bearer one"}) as http:
-        yield http
+    with httpx.Client(base_url=url, headers={"authorization": "Bearer one"}) as raw:
+        yield raw
 
 
 def _line(data, filename="upload"):
@@ -223,8 +227,8 @@ def test_the_events_of_a_stream(client):
     assert called == ["messageStart", "contentBlockStart", *texts, "contentBlockStop", "messageStop", "metadata"]
 
 
-def test_the_frames_of_a_stream(http):
-    answer = http.post(f"/model/{_NOVA}/converse-stream", json={"messages": [_user("hi")]})
+def test_the_frames_of_a_stream(raw):
+    answer = raw.post(f"/model/{_NOVA}/converse-stream", json={"messages": [_user("hi")]})
     assert answer.headers["content-type"] == "application/vnd.amazon.eventstream"
     data, frames = answer.content, []
     while data:
@@ -243,9 +247,9 @@ def test_the_frames_of_a_stream(http):
 
 def test_a_stream_breaks_off(client):
     received = []
-    with pytest.raises(EventStreamError, match="throttlingException"):
+    with pytest.raises(EventStreamError, match="throttlingException"):  # noqa: PT012
         for event in client.converse_stream(modelId=_NOVA, messages=[_user("well throttle: now")])["stream"]:
-            received.append(event)  # noqa: PERF402
+            received.append(event)
     assert received == [
         {"messageStart": {"role": "assistant"}},
         {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "well "}}},
@@ -324,20 +328,410 @@ def test_refusals_and_cached_tokens(client):
     assert usage["totalTokens"] == sum(usage[name] for name in disjoint)
 
 
+def _thought_about(client, text="call:search", **more):
+    """A conversation that stands at a call that the model has thought about."""
+    config = {"model": _SONNET, "toolConfig": _tools("search"), "additionalModelRequestFields": _THINKING, **more}
+    thought, call = _content(_converse(client, text, **config))
+    return config, _user(text), thought, call, _user(_result(call["toolUse"]["toolUseId"], "found"))
+
+
 @pytest.mark.parametrize("text", ["call:search", "redacted: call:search"])
 def test_thoughts_come_back_unchanged(client, text):
-    more = {"model": _SONNET, "toolConfig": _tools("search"), "additionalModelRequestFields": _THINKING}
-    first = _user(text)
-    called = _converse(client, first, **more)["output"]["message"]
-    thought, call = called["content"]
-    result = _user(_result(call["toolUse"]["toolUseId"], "found"))
-    assert _text(_converse(client, first, called, result, **more)) == "found"
-    assert _text(_converse(client, first, _assembled(_events(client, first, **more))["output"]["message"], _user(
-        _result("nobody's", "found")), **more)) if False else True
+    config, asked, thought, call, result = _thought_about(client, text)
+    answer = _converse(client, asked, _says("assistant", thought, call), result, **config)
+    assert _text(answer) == "found"
+    # Nobody asks for it when the model does not think any more.
+    _converse(client, asked, _says("assistant", call), result, model=_SONNET, toolConfig=_tools("search"))
 
 
-def _thought_through(client, **more):
-    config = {"model": _SONNET, "toolConfig": _tools("search"), "additionalModelRequestFields": _THINKING, **more}
-    first = _user("call:search")
-    called = _converse(client, first, **config)["output"]["message"]
-    return config, first, called["content"]
+def test_streamed_thoughts_come_back_unchanged(client):
+    config, asked, *_ = _thought_about(client)
+    called = _assembled(_events(client, asked, **config))["output"]["message"]
+    result = _user(_result(called["content"][1]["toolUse"]["toolUseId"], "found"))
+    assert _text(_converse(client, asked, called, result, **config)) == "found"
+
+
+@pytest.mark.parametrize("thinking", [_THINKING, {"thinking": {"type": "adaptive"}}])
+def test_a_thought_that_is_missing_or_another_is_refused(client, thinking):
+    config, asked, thought, call, result = _thought_about(
+        client, model=_ADAPTIVE, additionalModelRequestFields=thinking
+    )
+    _config, _asked, another, *_ = _thought_about(client)
+    forged = {"reasoningContent": {"reasoningText": {**thought["reasoningContent"]["reasoningText"], "text": "else"}}}
+    unsigned = {"reasoningContent": {"reasoningText": {"text": "thinking about it"}}}
+    for blocks, message in (
+        ([call], "Expected `thinking` or `redacted_thinking`, but found `tool_use`"),
+        ([call, thought], "Expected `thinking`"),
+        ([another, call], "cannot be modified"),
+        ([forged, call], "Invalid `signature`"),
+        ([unsigned, call], "Invalid `signature`"),
+    ):
+        with pytest.raises(client.exceptions.ValidationException, match=message):
+            _converse(client, asked, _says("assistant", *blocks), result, **config)
+
+
+def test_only_enabled_thinking_wants_thoughts_that_there_were_not(client):
+    told = (_user("a"), _says("assistant", _call()), _user(_result("c1", "found")))
+    config = {"model": _ADAPTIVE, "toolConfig": _tools("search")}
+    _converse(client, *told, **config, additionalModelRequestFields={"thinking": {"type": "adaptive"}})
+    with pytest.raises(client.exceptions.ValidationException, match="Expected `thinking`"):
+        _converse(client, *told, **config, additionalModelRequestFields=_THINKING)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("model", [_NOVA, "amazon.nova-pro-v1:0"])
+def test_nova_fetches_files_from_s3(sandbox, client, model, stream):
+    """Every credential may read the bucket."""
+    with _boto(sandbox, "s3", "AKIAANOTHER", "s3") as s3:
+        s3.put_object(Bucket="filemux-sandbox", Key="team/a.pdf", Body=_PDF)
+        s3.put_object(Bucket="filemux-sandbox", Key="b.png", Body=b"png")
+    document = _s3("document", "pdf", "s3://filemux-sandbox/team/a.pdf", name="a")
+    message = _user(document, _s3("image", "png", "s3://filemux-sandbox/b.png"), "hi")
+    answer = _assembled(_events(client, message, model=model)) if stream else _converse(client, message, model=model)
+    digests = [hashlib.sha256(data).hexdigest() in _text(answer) for data in (_PDF, b"png")]
+    assert digests == [True, True]
+
+
+def test_an_object_that_is_not_there(client):
+    for uri in ("s3://filemux-sandbox/none.pdf", "s3://another-bucket/a.pdf"):
+        with pytest.raises(client.exceptions.ValidationException, match=uri):
+            _converse(client, _user(_s3("document", "pdf", uri, name="a"), "hi"))
+
+
+_MANY_IMAGES = [_image() for _ in range(21)]
+_FIVE = [_document(name=str(number)) for number in range(5)]
+_CALLED = [_user("a"), _says("assistant", _call())]
+
+
+@pytest.mark.parametrize(
+    ("messages", "message"),
+    [
+        ([], "must start with a user message"),
+        ([_says("assistant", "a")], "must start with a user message"),
+        ([_says("system", "a"), _user("a")], "must start with a user message"),
+        ([_user("a"), _says("assistant", "a")], "must end with a user message"),
+        ([_user("a"), _user("b")], "must alternate"),
+        ([_user("a"), _says("system", "s"), _user("b")], "must alternate"),
+        ([_user()], "content field in the Message object at messages.0 is empty"),
+        ([_user("a", " \n")], "text field in the ContentBlock object at messages.0.content.1 is blank"),
+        ([_user("a"), _says("assistant", _image()), _user("b")], "can't have image at messages.1.content.0"),
+        ([_user("a"), _says("assistant", "b", _document()), _user("c")], "can't have document"),
+        ([_user("a", _call())], "can't have toolUse"),
+        ([_user("a"), _says("assistant", _result()), _user("c")], "can't have toolResult"),
+        ([_user("a"), _says("assistant", "b"), _says("system", _image()), _user("c")], "can't have image"),
+        ([_user(_document())], "A text block must be included when using documents"),
+        ([_user(_document(), " ")], "is blank"),
+        ([_user(_document(name="a.pdf"), "a")], "The document file name can only contain"),
+        ([_user(_document(name="a  b"), "a")], "The document file name can only contain"),
+        ([_user(_document(name="a_b"), "a")], "The document file name can only contain"),
+        ([_user(_document(name="é"), "a")], "The document file name can only contain"),
+        ([_user(_document(name="a" * 201), "a")], "at most 200 characters"),
+        ([_user(_document(), _document(), "a")], "duplicate document names"),
+        ([_user(_document(), "a"), _says("assistant", "b"), _user(_document(), "c")], "duplicate document names"),
+        ([*_CALLED, _user(_result("c1", _document(), _document()))], "duplicate document names"),
+        ([_user(*_FIVE, _document(), "a")], "more than 5 documents"),
+        ([_user(*_FIVE, "a"), _says("assistant", "b"), _user(_document(), "c")], "more than 5 documents"),
+        ([_user(*_MANY_IMAGES)], r"too many images and documents: 21 \+ 0 > 20"),
+        ([_user(_document(bytes(4_718_593)), "a")], "document exceeds the maximum of 4.5 MB"),
+        ([_user(_image(bytes(3_932_161)))], "image exceeds the maximum of 3.75 MB"),
+        ([*_CALLED, _user("b")], "Expected toolResult blocks at messages.2.content for the following Ids: c1"),
+        ([*_CALLED, _user(_result("c2", "b"))], "Expected toolResult blocks"),
+        ([*_CALLED, _user(_result(), _result())], "exceeds the number of toolUse blocks of previous turn"),
+        ([_user(_result("c1", "b"))], "exceeds the number of toolUse blocks of previous turn"),
+        ([*_CALLED, _user(_result(status="error"))], "cannot be empty when status value is error"),
+        ([_user("a"), _says("assistant", _call(), _call()), _user(_result())], "toolUseIds at messages.1.content"),
+        ([_user("a"), _says("assistant", _call("a b")), _user(_result("a b"))], "toolUseId"),
+        ([_user("a"), _says("assistant", _call("a" * 65)), _user(_result("a" * 65))], "toolUseId"),
+        ([_user("a"), _says("assistant", {"reasoningContent": {"redactedContent": b"x"}}), _user("b")], "reasoning"),
+    ],
+)
+def test_a_conversation_that_makes_no_sense_is_refused(client, messages, message):
+    for call in (client.converse, client.converse_stream):
+        with pytest.raises(client.exceptions.ValidationException, match=message) as refused:
+            call(modelId=_NOVA, messages=messages, toolConfig=_tools("search"))
+        assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 400
+
+
+def test_what_is_just_small_enough(client):
+    message = _user(*_FIVE[:4], _document(bytes(4_718_592), "last"), *_MANY_IMAGES[:19], _image(bytes(3_932_160)), "a")
+    assert len(_text(_converse(client, message)).splitlines()) == 26
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        ({"modelId": "amazon.nova-huge-v1:0"}, "The provided model identifier is invalid"),
+        ({"modelId": "jp." + _NOVA}, "The provided model identifier is invalid"),
+        ({"inferenceConfig": {"temperature": 1.1}}, "'inferenceConfig.temperature'"),
+        ({"inferenceConfig": {"topP": -0.1}}, "'inferenceConfig.topP'"),
+        ({"inferenceConfig": {"maxTokens": 0}}, "'inferenceConfig.maxTokens'"),
+        ({"inferenceConfig": {"maxTokens": 10_001}}, "exceeds the model limit of 10000"),
+        ({"inferenceConfig": {"stopSequences": list("abcde")}}, "at most 4 stopSequences"),
+        ({"inferenceConfig": {"stopSequences": [""]}}, "'inferenceConfig.stopSequences.1.member'"),
+        ({"toolConfig": {"tools": []}}, "'toolConfig.tools'"),
+        ({"toolConfig": _tools("a", "a")}, "already defined at toolConfig.tools.0"),
+        ({"toolConfig": _tools("a b")}, "'toolConfig.tools.1.member.toolSpec.name'"),
+        ({"toolConfig": _tools("a", choice={"tool": {"name": "b"}})}, "not defined"),
+        ({"toolConfig": _tools("a", choice={"any": {}}), "modelId": _LLAMA}, "toolConfig.toolChoice.any"),
+        ({"toolConfig": {"tools": [{"toolSpec": {"name": "a", "inputSchema": {"json": {}}}}]}}, "following: object"),
+        (
+            {"toolConfig": {"tools": [{"toolSpec": {"name": "a", "description": "", "inputSchema": {"json": {}}}}]}},
+            "'toolConfig.tools.1.member.toolSpec.description'",
+        ),
+        ({"system": [{"text": ""}]}, "'system.1.member.text'"),
+        ({"outputConfig": {"effort": "huge"}}, "'outputConfig.effort'"),
+        ({"outputConfig": {"effort": "max"}}, "effort is capped"),
+        (
+            {"outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": "{"}}}}},
+            "'outputConfig.textFormat.structure.jsonSchema.schema'",
+        ),
+        ({"requestMetadata": {"a": "é"}}, "requestMetadata"),
+        ({"serviceTier": {"type": "gold"}}, "'serviceTier.type'"),
+        ({"guardrailConfig": {"guardrailIdentifier": "g", "guardrailVersion": "0"}}, "guardrailVersion"),
+        ({"additionalModelRequestFields": _THINKING}, r"extraneous key \[thinking\] is not permitted"),
+        ({"additionalModelRequestFields": {"mood": 1}}, "additionalModelRequestFields.mood"),
+        ({"additionalModelRequestFields": {"thinking": {"type": "adaptive"}}, "modelId": _SONNET}, "not supported"),
+        ({"additionalModelRequestFields": {"thinking": {"type": "enabled"}}, "modelId": _SONNET}, "budget_tokens"),
+        (
+            {"additionalModelRequestFields": _THINKING, "modelId": _SONNET, "inferenceConfig": {"maxTokens": 1024}},
+            "must be greater than",
+        ),
+        (
+            {"additionalModelRequestFields": _THINKING, "modelId": _SONNET, "inferenceConfig": {"temperature": 0.5}},
+            "only be set to 1",
+        ),
+        (
+            {
+                "additionalModelRequestFields": _THINKING,
+                "modelId": _SONNET,
+                "toolConfig": _tools("a", choice={"any": {}}),
+            },
+            "may not be enabled when tool_choice forces tool use",
+        ),
+        ({"modelId": _SONNET, "inferenceConfig": {"temperature": 1, "topP": 1}}, "cannot both be specified"),
+        ({"modelId": _LLAMA, "messages": [_user("a", _image())]}, "doesn't support the image"),
+        ({"messages": [*_CALLED, _user(_result("c1", "b"))]}, "The toolConfig field must be defined"),
+        (
+            {
+                "modelId": _SONNET,
+                "messages": [*_CALLED, _user("b", _result("c1", "b"))],
+                "toolConfig": _tools("search"),
+            },
+            "at the beginning of this message",
+        ),
+        (
+            {
+                "modelId": _LLAMA,
+                "messages": [*_CALLED, _user(_result("c1", "b", status="success"))],
+                "toolConfig": _tools("search"),
+            },
+            "doesn't support the status field",
+        ),
+        (
+            {"modelId": _SONNET, "messages": [_user(_s3("document", "pdf", "s3://filemux-sandbox/a", name="a"), "b")]},
+            "doesn't support the s3Location",
+        ),
+    ],
+)
+def test_what_a_model_does_not_take_is_refused(client, more, message):
+    with pytest.raises(client.exceptions.ValidationException, match=message):
+        client.converse(**{"modelId": _NOVA, "messages": [_user("hi")]} | more)
+
+
+@pytest.mark.parametrize(
+    ("body", "where"),
+    [
+        ({"mood": 1}, "mood"),
+        ({"promptVariables": {}}, "promptVariables"),
+        ({"messages": "hi"}, "messages"),
+        ({"messages": [{"role": "robot", "content": []}]}, "messages.1.member.role"),
+        ({"messages": [_user({"text": "a", "mood": 1})]}, "messages.1.member.content.1.member.mood"),
+        ({"messages": [_user({"text": 1})]}, "messages.1.member.content.1.member.text"),
+        ({"messages": [_user({})]}, "messages.1.member.content.1.member"),
+        ({"messages": [_user({"text": "a", "image": {"format": "png", "source": {"bytes": "aGk="}}})]}, "content.1"),
+        ({"messages": [_user({"image": {"format": "tiff", "source": {"bytes": "aGk="}}})]}, "image.format"),
+        ({"messages": [_user({"image": {"format": "png", "source": {"bytes": "%"}}})]}, "image.source.bytes"),
+        ({"messages": [_user({"image": {"format": "png", "source": {"bytes": ""}}})]}, "image.source.bytes"),
+        ({"messages": [_user({"image": {"format": "png", "source": {}}})]}, "image.source"),
+        ({"messages": [_user(_document("aGk=", form="rtf"), "a")]}, "document.format"),
+        ({"messages": [_user(_s3("document", "pdf", "https://a", name="a"), "b")]}, "document.source.s3Location.uri"),
+        ({"guardrailConfig": {"streamProcessingMode": "sync"}}, "guardrailConfig.streamProcessingMode"),
+        ({"inferenceConfig": {"maxTokens": "5"}}, "inferenceConfig.maxTokens"),
+        (
+            {"outputConfig": {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": {"schema": {}}}}}},
+            "schema",
+        ),
+    ],
+)
+def test_a_body_that_does_not_fit_its_shape_is_refused(raw, body, where):
+    answer = raw.post(f"/model/{_NOVA}/converse", json={"messages": [_user("hi")]} | body)
+    assert (answer.status_code, answer.headers["x-amzn-errortype"].partition(":")[0]) == (400, "ValidationException")
+    assert where in answer.json()["message"].partition("'")[2].partition("'")[0]
+
+
+def test_null_is_nothing(raw):
+    block = {"text": "hi", "image": None}
+    answer = raw.post(f"/model/{_NOVA}/converse", json={"messages": [_user(block)], "toolConfig": None})
+    assert answer.json()["output"]["message"]["content"] == [{"text": "hi"}]
+
+
+def test_a_body_is_json(raw):
+    answer = raw.post(f"/model/{_NOVA}/converse", content=b"{")
+    assert (answer.status_code, answer.headers["x-amzn-errortype"].partition(":")[0]) == (400, "SerializationException")
+
+
+def test_every_known_member_is_accepted(client):
+    more = {
+        "system": [{"text": "Be kind."}],
+        "inferenceConfig": {"maxTokens": 2000, "temperature": 1.0, "stopSequences": ["x"]},
+        "toolConfig": {
+            "tools": [
+                {
+                    "toolSpec": {
+                        "name": "a",
+                        "description": "d",
+                        "strict": True,
+                        "inputSchema": {"json": {"type": "object"}},
+                    }
+                },
+                {"cachePoint": {"type": "default", "ttl": "5m"}},
+            ],
+            "toolChoice": {"auto": {}},
+        },
+        "guardrailConfig": {
+            "guardrailIdentifier": "abc",
+            "guardrailVersion": "DRAFT",
+            "trace": "enabled",
+            "streamProcessingMode": "async",
+        },
+        "additionalModelRequestFields": {**_THINKING, "top_k": 5, "anthropic_beta": ["a"]},
+        "additionalModelResponseFieldPaths": ["/stop_sequence"],
+        "requestMetadata": {"team": "a b:c_d@e$f#g=h/i+j,k-l.m"},
+        "performanceConfig": {"latency": "standard"},
+        "serviceTier": {"type": "default"},
+        "outputConfig": {"effort": "max"},
+    }
+    assert _assembled(_events(client, "hi", model=_SONNET, **more))["output"]["message"]["content"][1] == {"text": "hi"}
+    del more["guardrailConfig"]["streamProcessingMode"]
+    assert _text(_converse(client, "hi", model=_SONNET, **more)) == "hi"
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        *(profile + model for profile in ("", "us.", "eu.", "global.") for model in (_NOVA, _SONNET, _LLAMA)),
+        f"arn:aws:bedrock:us-east-1::foundation-model/{_NOVA}",
+        f"arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.{_NOVA}",
+    ],
+)
+def test_a_model_has_many_names(client, model):
+    assert _text(_converse(client, "hi", model=model)) == "hi"
+
+
+def test_the_list_of_models(sandbox):
+    with _boto(sandbox, "bedrock") as control:
+        models = control.list_foundation_models()["modelSummaries"]
+        assert {_NOVA, _SONNET, _LLAMA} < {model["modelId"] for model in models}
+        assert all(model["modelArn"].endswith(f"::foundation-model/{model['modelId']}") for model in models)
+        only = control.list_foundation_models(byProvider="Meta", byOutputModality="TEXT", byInferenceType="ON_DEMAND")
+        assert [model["modelId"] for model in only["modelSummaries"]] == [_LLAMA]
+        assert control.list_foundation_models(byCustomizationType="FINE_TUNING")["modelSummaries"] == []
+
+
+def test_wrong_credentials(sandbox, raw):
+    with _boto(sandbox, "bedrock", "bad-key") as control, pytest.raises(ClientError) as refused:
+        control.list_foundation_models()
+    assert refused.value.response["Error"]["Code"] == "UnrecognizedClientException"
+    assert refused.value.response["ResponseMetadata"]["HTTPStatusCode"] == 403
+    for authorization, kind in (
+        ("Bearer bad", "AccessDeniedException"),
+        ("Bearer", "MissingAuthenticationTokenException"),
+        ("Basic b25lOnR3bw==", "MissingAuthenticationTokenException"),
+    ):
+        answer = raw.get("/foundation-models", headers={"authorization": authorization})
+        assert (answer.status_code, answer.headers["x-amzn-errortype"].partition(":")[0]) == (403, kind)
+    assert raw.get("/foundation-models").status_code == 200
+
+
+def _signed(service="bedrock", signed_headers="host;x-amz-date", day=None, at=None, signature="a" * 64):
+    at = at or datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+    scope = f"{day or at[:8]}/us-east-1/{service}/aws4_request"
+    parameters = f"Credential=AKIASANDBOX/{scope}, SignedHeaders={signed_headers}, Signature={signature}"
+    return {"authorization": f"AWS4-HMAC-SHA256 {parameters}", "x-amz-date": at}
+
+
+def _minutes_from_now(minutes):
+    return (datetime.now(UTC) + timedelta(minutes=minutes)).strftime("%Y%m%dT%H%M%SZ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "kind"),
+    [
+        (_signed(), None),
+        (_signed(at=_minutes_from_now(-13)), None),
+        (_signed(service="s3"), "InvalidSignatureException"),
+        (_signed(signed_headers="host"), "InvalidSignatureException"),
+        (_signed(signed_headers="x-amz-date"), "InvalidSignatureException"),
+        (_signed() | {"x-amz-security-token": "t"}, "InvalidSignatureException"),
+        (_signed(signed_headers="host;x-amz-date;x-amz-security-token") | {"x-amz-security-token": "t"}, None),
+        (_signed(at=_minutes_from_now(-20)), "InvalidSignatureException"),
+        (_signed(at=_minutes_from_now(20)), "InvalidSignatureException"),
+        (_signed(day="20200101"), "InvalidSignatureException"),
+        (_signed(signature="nonsense"), "IncompleteSignatureException"),
+        (_signed(at="today"), "IncompleteSignatureException"),
+        (_signed() | {"x-amz-date": ""}, "IncompleteSignatureException"),
+    ],
+)
+def test_what_is_wrong_with_a_signature(raw, headers, kind):
+    answer = raw.get("/foundation-models", headers=headers)
+    assert answer.status_code == (403 if kind else 200)
+    assert answer.headers.get("x-amzn-errortype", "").partition(":")[0] == (kind or "")
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        (400, "ValidationException"),
+        (403, "AccessDeniedException"),
+        (404, "ResourceNotFoundException"),
+        (408, "ModelTimeoutException"),
+        (424, "ModelErrorException"),
+        (429, "ThrottlingException"),
+        (500, "InternalServerException"),
+        (503, "ServiceUnavailableException"),
+        *((status, None) for status in (401, 409, 413, 422, 501, 504, 529)),
+    ],
+)
+def test_faults_are_typed(client, board, status, kind):
+    for operation, call in (("chat", client.converse), ("stream_chat", client.converse_stream)):
+        board.fault("bedrock", operation, status=status)
+        with pytest.raises(ClientError) as failed:
+            call(modelId=_NOVA, messages=[_user("hi")])
+        assert failed.value.response["ResponseMetadata"]["HTTPStatusCode"] == status
+        assert failed.value.response["Error"]["Message"]
+        if kind:
+            assert isinstance(failed.value, getattr(client.exceptions, kind))
+    assert board.calls("bedrock.chat") == board.calls("bedrock.stream_chat") == 1
+
+
+def test_other_faults(sandbox, client, board):
+    board.fault("bedrock", "list_models", status=429, retry_after_seconds=7)
+    with _boto(sandbox, "bedrock") as control, pytest.raises(ClientError) as throttled:
+        control.list_foundation_models()
+    assert throttled.value.response["ResponseMetadata"]["HTTPHeaders"]["retry-after"] == "7"
+    board.fault("bedrock", "chat", lose_answer=True)
+    with pytest.raises(ConnectionClosedError):
+        _converse(client, "hi")
+    board.fault("bedrock", "stream_chat", reset_after_bytes=200)
+    with pytest.raises(ProtocolError):
+        _events(client, "hi")
+    assert _text(_converse(client, "hi")) == "hi"
+
+
+def test_an_unknown_path(raw):
+    answer = raw.post(f"/model/{_NOVA}/invoke", json={})
+    assert (answer.status_code, answer.headers["x-amzn-errortype"].partition(":")[0]) == (
+        404,
+        "ResourceNotFoundException",
+    )
+    assert raw.get(f"/model/{_NOVA}/converse").status_code == 405
