@@ -6,8 +6,8 @@ import pytest
 import yaml
 
 from app import deployments
-from app.errors import BadRequest
 from app.settings import Environment, load
+from app.yaml_file import SettingsError
 
 OPENAI = {"api_base": "https://a/v1", "api_key": "sk-1"}
 AZURE = {"model": "azure/gpt-4o", "api_base": "https://r.openai.azure.com", "api_key": "az"}
@@ -112,17 +112,21 @@ def test_several_entries_may_share_a_model_name(settings):
     assert built.names() == ["pair", "mini"]
     assert built.names({"mini"}) == ["mini"]
     assert built.accounts_of(["pair", "mini"]) == {"one": ("pair", "mini"), "two": ("pair",)}
-    assert {one.account.name for one in built.shuffled("pair", {"two"})} == {"two"}
     random.seed(7)
-    assert {built.shuffled("pair", None)[0].account.name for _ in range(50)} == {"one", "two"}
+    assert {built.shuffled("pair")[0].account.name for _ in range(50)} == {"one", "two"}
     assert built.of("none") == ()
 
 
-def test_a_provider_without_a_files_api_is_no_target(settings):
-    built = deployments.build(settings({"model": "hosted_vllm/llama", "api_base": "http://v/v1"}), None)
-    with pytest.raises(BadRequest, match="hosted_vllm has no Files API") as refused:
-        built.accounts_of(["m0"])
-    assert (refused.value.param, refused.value.code) == ("target_model_names", "target_without_files")
+def test_parameters_of_the_deployment_are_none_of_the_account(settings):
+    built = deployments.build(settings(OPENAI, OPENAI | {"drop_params": True, "timeout": 5}), None)
+    plain, dropping = (built.of(name)[0] for name in ("m0", "m1"))
+    assert plain.account is dropping.account
+    assert (plain.drop_params, dropping.drop_params, dropping.timeout_seconds) == (False, True, 5)
+
+
+def test_drop_params_is_a_choice(settings):
+    with pytest.raises(SettingsError, match="drop_params must be true or false"):
+        deployments.build(settings(OPENAI | {"drop_params": "maybe"}), None)
 
 
 # --- GET /models ------------------------------------------------------------------------------------------------

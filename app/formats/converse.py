@@ -291,7 +291,7 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
             case ToolMessage():
                 _add(turns, "user", [_tool_result(chat, message, where, names)])
             case AssistantMessage():
-                said = _said(message, where)
+                said = _said(chat, message, where)
                 if said and not turns:
                     raise Rejected(f"{where}: at Bedrock a conversation begins with a user's message", param=where)
                 _add(turns, "assistant", said)
@@ -331,9 +331,9 @@ def _text(text: str) -> list[dict[str, Any]]:
     return [{"text": text}] if text.strip() else []
 
 
-def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
+def _said(chat: Chat, message: AssistantMessage, where: str) -> list[dict[str, Any]]:
     # Signed reasoning comes back unchanged: what preceded the first call before all else.
-    blocks = _reasoning(message.tool_calls[0]) if message.tool_calls else []
+    blocks = _reasoning(chat, message.tool_calls[0]) if message.tool_calls else []
     for index, part in enumerate(message.content):
         match part:
             case TextPart(text=text) | RefusalPart(refusal=text):
@@ -344,15 +344,18 @@ def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
     blocks += _text(message.refusal or "")
     for index, call in enumerate(message.tool_calls):
         if index:
-            blocks += _reasoning(call)
+            blocks += _reasoning(chat, call)
         call_id = tool_calls.vendor_id(call.id, _CALL_ID)
         arguments = call.function.parsed(f"{where}.tool_calls[{index}]")
         blocks.append({"toolUse": {"toolUseId": call_id, "name": call.function.name, "input": arguments}})
     return blocks
 
 
-def _reasoning(call: ToolCall) -> list[dict[str, Any]]:
+def _reasoning(chat: Chat, call: ToolCall) -> list[dict[str, Any]]:
     """The reasoning that a call's id carries. A client may have forged it: nothing else gets in by this way."""
+    if "anthropic.claude" not in chat.provider_model:
+        # Another model may go on with the conversation, and only Claude's are known to sign and to want it back.
+        return []
     carried = tool_calls.extra_of(call.id, PROVIDER)
     blocks = carried if isinstance(carried, list) else []
     return [block for block in blocks if isinstance(block, dict) and block.keys() == {"reasoningContent"}]

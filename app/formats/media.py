@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import mimetypes
 import re
 from collections.abc import Mapping
@@ -53,7 +52,7 @@ class Media:
         """The bytes behind `data`. Raises Rejected for broken base64."""
         try:
             return base64.b64decode(self.data or "", validate=True)
-        except binascii.Error:
+        except ValueError:
             raise Rejected(f"{self.where}: the data is not valid base64", param=self.where) from None
 
     def text(self) -> str:

@@ -7,7 +7,6 @@ deflated JSON>`. No server keeps state, and another vendor's part of it is never
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 import zlib
@@ -42,7 +41,8 @@ def extra_of(call_id: str, provider: str) -> Any:
         deflated = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
         content = zlib.decompressobj().decompress(deflated, MAX_EXTRA_BYTES)
         return orjson.loads(content).get(provider)
-    except (binascii.Error, zlib.error, orjson.JSONDecodeError, AttributeError):
+    except (ValueError, zlib.error, AttributeError):
+        # No base64, no JSON; nothing deflated; no object.
         return None
 
 

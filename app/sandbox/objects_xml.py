@@ -37,6 +37,9 @@ _LIST_PARAMETERS = "prefix max-keys continuation-token start-after encoding-type
 class Body(Protocol):
     """The bytes of a request, and what its headers say of them."""
 
+    # That of the checksum that S3 wants to see again at the end of an upload in parts.
+    algorithm: str | None
+
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the bytes, as they come."""
 
@@ -141,7 +144,7 @@ class XmlApi(Provider):
         """Return the headers that describe an object, beyond those of HTTP."""
 
     @abstractmethod
-    def part_headers(self, part: Content, request: Request) -> dict[str, str]:
+    def part_headers(self, part: Content, algorithm: str | None) -> dict[str, str]:
         """Return the headers that describe a part."""
 
     # Answers
@@ -212,15 +215,17 @@ class XmlApi(Provider):
         number, key = request.query_params["partNumber"], request.path_params["key"]
         if not re.fullmatch(r"[1-9]\d{0,3}|10000", number, re.ASCII):
             raise ObjectError("InvalidArgument", "Part number must be an integer between 1 and 10000, inclusive")
-        upload_id = request.query_params["uploadId"]
-        self._uploads.require(upload_id, key)
-        body = self.body(request)
+        upload_id, body = request.query_params["uploadId"], self.body(request)
+        expected = self._uploads.require(upload_id, key).draft.algorithm
+        if expected not in (None, body.algorithm):
+            message = f"Checksum Type mismatch occurred, expected checksum Type: {expected}"
+            raise ObjectError("InvalidRequest", f"{message}, actual checksum Type: {body.algorithm or 'null'}")
         async with self.bucket.receive(body.chunks(), MAX_PART_BYTES) as part:
             body.check(part)
             # Again: it may have ended while the bytes came.
             self._uploads.require(upload_id, key).keep(int(number), part)
         etag = {"etag": f'"{part.digest("md5").hex()}"'}
-        return Response(headers=self.answer_headers() | etag | self.part_headers(part, request))
+        return Response(headers=self.answer_headers() | etag | self.part_headers(part, body.algorithm))
 
     async def _finish(self, request: Request, _account: str) -> Response:
         key, parts = request.path_params["key"], named_parts(await request.body())

@@ -1,6 +1,5 @@
 """S3: /s3, the bucket that Bedrock reads files from, by path (wire.md §6b)."""
 
-import base64
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -10,10 +9,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from app.sandbox.objects import Content, Draft, ObjectError, StoredObject, encoded
+from app.sandbox.objects import Content, Draft, ObjectError, StoredObject, digest_of, encoded
 from app.sandbox.objects_documents import Element, document, keys_to_delete
 from app.sandbox.objects_xml import XmlApi
-from app.sandbox.s3_body import ALGORITHMS, S3Body, check_payload
+from app.sandbox.s3_body import ALGORITHMS, S3Body, algorithm_of, check_digests
 from app.sandbox.s3_signature import access_key, check_signature
 
 
@@ -52,7 +51,8 @@ class S3(XmlApi):
         """Refuse a signature that is not in order, and a payload that is not the signed one."""
         check_signature(request)
         if request.method != "PUT":  # else the body checks it as it comes
-            check_payload(request, await request.body())
+            payload = await request.body()
+            check_digests(request.headers, lambda algorithm: digest_of(algorithm, payload))
 
     def body(self, request: Request) -> S3Body:
         """Return the bytes, without the framing that they may come in."""
@@ -66,25 +66,47 @@ class S3(XmlApi):
         return None if condition is None else 0
 
     def draft(self, request: Request) -> Draft:
-        """Return the draft, with the algorithm of its checksums and without the encoding of its framing."""
+        """Return the draft, with the algorithm of its checksums and without the encoding that is only framing."""
         draft = super().draft(request)
-        if request.method == "POST":
-            name = request.headers.get("x-amz-checksum-algorithm")
-            algorithm = name.lower() if name else None
-            if algorithm not in (None, *ALGORITHMS):
-                raise ObjectError("NotImplemented")
-        else:
-            algorithm = self.body(request).algorithm
-        encodings = [one.strip() for one in draft.headers.get("content-encoding", "").split(",")]
-        encoding = ", ".join(one for one in encodings if one not in ("", "aws-chunked"))
-        headers = {name: value for name, value in draft.headers.items() if name != "content-encoding"}
-        if encoding:
-            headers["content-encoding"] = encoding
-        return replace(draft, headers=headers, algorithm=algorithm)
+        encodings = draft.headers.get("content-encoding", "").split(",")
+        encoding = ",".join(one for one in encodings if one.strip() != "aws-chunked")
+        headers = {**draft.headers, "content-encoding": encoding}
+        kept = {name: value for name, value in headers.items() if value}
+        return replace(draft, headers=kept, algorithm=algorithm_of(request))
 
-    async def _start(self, request: Request, account: str) -> Response:
-        response = await super()._start(request, account)
-        algorithm = self.draft(request).algorithm
-        if algorithm:
-            response.headers["x-amz-checksum-algorithm"] = algorithm.upper()
-        return response
+    def answer_headers(self) -> dict[str, str]:
+        """Return the ids by which AWS finds a request again."""
+        return {"x-amz-request-id": uuid4().hex[:16].upper(), "x-amz-id-2": uuid4().hex, "server": "AmazonS3"}
+
+    def error_response(self, code: str, message: str, status: int) -> Response:
+        """Return an error in S3's envelope."""
+        headers = self.answer_headers()
+        elements = [("Code", code), ("Message", message)]
+        ids = [("RequestId", headers["x-amz-request-id"]), ("HostId", headers["x-amz-id-2"])]
+        return Response(document(("Error", elements + ids)), status, headers, "application/xml")
+
+    def object_headers(self, stored: StoredObject, request: Request) -> dict[str, str]:
+        """Return the checksum: for a read only when it is asked for, and of all bytes."""
+        is_read = request.method in ("GET", "HEAD")
+        if stored.checksum is None or "range" in request.headers:
+            return {}
+        if is_read and request.headers.get("x-amz-checksum-mode") != "ENABLED":
+            return {}
+        algorithm, value = stored.checksum
+        kind = "COMPOSITE" if "-" in value else "FULL_OBJECT"
+        return {f"x-amz-checksum-{algorithm}": value, "x-amz-checksum-type": kind}
+
+    def part_headers(self, part: Content, algorithm: str | None) -> dict[str, str]:
+        """Return the checksum that came with the part."""
+        return {f"x-amz-checksum-{algorithm}": encoded(part.digest(algorithm))} if algorithm else {}
+
+    async def _delete_many(self, request: Request, _account: str) -> Response:
+        if "content-md5" not in request.headers and algorithm_of(request) is None:
+            raise ObjectError(
+                "InvalidRequest", "Missing required header for this request: Content-MD5 OR x-amz-checksum-*"
+            )
+        keys, is_quiet = keys_to_delete(await request.body())
+        for key in keys:
+            self.bucket.remove(key)
+        deleted: list[Element] = [("Deleted", [("Key", key)]) for key in keys if not is_quiet]
+        return self.answer(("DeleteResult", deleted))

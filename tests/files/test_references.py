@@ -1,5 +1,7 @@
 """References, one shape of OpenAI's payloads each."""
 
+import time
+
 import orjson
 import pytest
 
@@ -64,3 +66,13 @@ def test_a_model_inside_a_message_is_not_the_model():
 def test_a_reference_of_another_body_has_no_position():
     with pytest.raises(ValueError, match="not of this body"):
         position(body_of(), Reference("file-mux-1", 0, 3))
+
+
+def test_thousands_of_parts_are_replaced_in_one_pass():
+    """A request of 150 KB must not keep the gateway's other callers waiting."""
+    body = body_of({"role": "user", "content": [FILE_PART] * 3_000})
+    started = time.perf_counter()
+    rewritten = rewrite(body, find(body), "gpt-4o", lambda _: b'{"type":"text","text":"short"}')
+    assert time.perf_counter() - started < 2
+    [message] = orjson.loads(rewritten)["messages"]
+    assert message["content"] == [{"type": "text", "text": "short"}] * 3_000

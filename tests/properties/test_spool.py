@@ -135,3 +135,29 @@ def test_abandoning_ends_every_reader(steps, wanted):
                     await spool.wait_finished()
 
     asyncio.run(scenario())
+
+
+@settings(max_examples=150, deadline=None)
+@given(writes, st.lists(readers, min_size=1, max_size=3), st.integers(0, 6))
+def test_what_is_kept_is_what_every_reader_got(steps, wanted, begins_at):
+    async def scenario():
+        with tempfile.TemporaryDirectory() as directory:
+            spooled, kept = Path(directory) / "spool", Path(directory) / "kept" / "file"
+            spooled.mkdir()
+            async with Spool(spooled) as spool, asyncio.TaskGroup() as group:
+                tasks = []
+
+                def begin(step):
+                    if step == begins_at:
+                        group.create_task(spool.persist(kept))
+                    for one in (one for one in wanted if one.begins_at == step):
+                        tasks.append(group.create_task(_received(spool, None, one.pauses)))
+
+                content = await _written(spool, steps, begin)
+                for step in range(len(steps), 7):
+                    begin(step)
+                assert [await task for task in tasks] == [content] * len(wanted)
+            assert kept.read_bytes() == content
+            assert [*spooled.iterdir()] == []
+
+    asyncio.run(scenario())

@@ -19,6 +19,7 @@ extras = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
     max_leaves=10,
 )
+BOMB_BYTES = 300_000_000
 own_ids = texts.filter(lambda text: MARK not in text)
 providers = st.sampled_from(["anthropic", "gemini", "vertex_ai", "bedrock"])
 
@@ -62,9 +63,9 @@ def test_a_damaged_id_carries_what_it_did_or_nothing(extra, data):
 @pytest.mark.parametrize(
     "call_id",
     [
-        bomb(b" " * 300_000_000),
-        bomb(b'{"anthropic": "' + b"x" * 300_000_000 + b'"}'),
-        bomb(b"[" * 300_000_000),
+        bomb(b" " * BOMB_BYTES),
+        bomb(b'{"anthropic": "' + b"x" * BOMB_BYTES + b'"}'),
+        bomb(b"[" * BOMB_BYTES),
     ],
     ids=["spaces", "a long text", "deep"],
 )
@@ -72,7 +73,8 @@ def test_a_bomb_is_not_unpacked(call_id):
     tracemalloc.start()
     try:
         assert extra_of(call_id, "anthropic") is None
-        assert tracemalloc.get_traced_memory()[1] < 3 * MAX_EXTRA_BYTES
+        # An error of the JSON parser costs several times what it parsed.
+        assert tracemalloc.get_traced_memory()[1] < 16 * MAX_EXTRA_BYTES < BOMB_BYTES
     finally:
         tracemalloc.stop()
 

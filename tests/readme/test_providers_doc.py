@@ -161,7 +161,7 @@ def test_how_a_file_travels():
 # --- chats ------------------------------------------------------------------------------------------------------
 
 FORMATS = {
-    "anthropic": (lambda chat: anthropic.translate(chat, anthropic.Dialect(False, 4096)), "claude-sonnet-4-5"),
+    "anthropic": (lambda chat: anthropic.translate(chat, anthropic.Dialect(False, 4096)), "claude-sonnet-5"),
     "gemini, vertex_ai": (gemini.translate, "gemini-2.5-flash"),
     "bedrock": (converse.translate, NOVA),
 }

@@ -1,14 +1,17 @@
 """The sandbox as a process, a package and a configuration."""
 
+import json
 import signal
 import socket
 import subprocess
 import sys
 from urllib.request import urlopen
 
-import openai
 import pytest
 
+from app.providers.http import open_http
+from app.providers.protocol import ChatRequest
+from app.providers.registry import REGISTRY
 from app.sandbox import sample_path
 from app.sandbox.config import sandbox_configuration
 from app.sandbox.main import PROVIDERS
@@ -96,15 +99,13 @@ def test_every_provider_is_configured():
 
 
 async def test_the_configuration_works(sandbox: Sandbox):
-    for entry in sandbox_configuration(sandbox.base_url)["model_list"]:
-        params = entry["litellm_params"]
-        provider, _, model = params["model"].partition("/")
-        if provider == "azure":
-            client = openai.AsyncAzureOpenAI(
-                azure_endpoint=params["api_base"], api_key=params["api_key"], api_version=params["api_version"]
-            )
-        else:
-            client = openai.AsyncOpenAI(base_url=params["api_base"], api_key=params["api_key"])
-        async with client:
-            answer = await client.chat.completions.create(model=model, messages=[{"role": "user", "content": "hi"}])
-            assert answer.choices[0].message.content == "hi"
+    async with open_http() as http:
+        for entry in sandbox_configuration(sandbox.base_url)["model_list"]:
+            params = dict(entry["litellm_params"])
+            name, _, model = params.pop("model").partition("/")
+            kind = REGISTRY[name]
+            provider = kind.provider(kind.params.model_validate(params), http)
+            await provider.check()
+            body = {"model": model, "messages": [{"role": "user", "content": "hi"}]}
+            answer = json.loads(await provider.chat(ChatRequest(model, json.dumps(body).encode())))
+            assert answer["choices"][0]["message"]["content"] == "hi"
