@@ -15,7 +15,7 @@ COPY --from=build /opt/filemux /opt/filemux
 ENV PATH=/opt/filemux/bin:$PATH \
     FILEMUX_DATA_DIR=/var/lib/filemux
 USER 10001
-# The spool of running uploads; nothing here has to survive the container.
+# The kept bytes of every file (filemux.sources) and the spool of running uploads.
 VOLUME /var/lib/filemux
 EXPOSE 4000
 HEALTHCHECK --interval=10s --timeout=3s --start-period=15s \

@@ -14,6 +14,15 @@ KeyPath = tuple[str | int, ...]
 ENVIRONMENT_MARK = "os.environ/"
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML without dates: an API version that looks like one is text."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012  annotated in the parent
+        first: [one for one in resolvers if one[0] != "tag:yaml.org,2002:timestamp"]
+        for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
 class SettingsError(Exception):
     """A wrong setting: `FILE, line N: where: why`."""
 
@@ -79,8 +88,8 @@ class YamlFile:
     def parse(cls, text: str, file: str) -> YamlFile:
         """Parse a text; `file` names it in errors. Raises SettingsError."""
         try:
-            node = yaml.compose(text, Loader=yaml.SafeLoader)
-            content = yaml.safe_load(text)
+            node = yaml.compose(text, Loader=_Loader)
+            content = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader
         except yaml.MarkedYAMLError as failure:
             line = failure.problem_mark.line + 1 if failure.problem_mark else None
             raise SettingsError(f"not valid YAML: {failure.problem}", file=file, line=line) from None

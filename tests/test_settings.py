@@ -258,3 +258,10 @@ def test_the_sandboxes_configuration_is_a_right_one(read):
     found = read(yaml.safe_dump(sandbox_configuration("http://127.0.0.1:4010")))
     names = deployments.account_names(found)
     assert len(names) == len(found.file_accounts), "the files' accounts are the models' accounts"
+
+
+def test_an_api_version_that_looks_like_a_date_is_text(tmp_path):
+    config = tmp_path / "config.yaml"
+    config.write_text("model_list:\n- model_name: m\n  params: {model: azure/gpt-4o, api_version: 2024-10-21}\n")
+    [entry] = load(config, Environment(), tmp_path).models
+    assert entry.params["api_version"] == "2024-10-21"

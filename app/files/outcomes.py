@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from app.errors import GatewayError, ProviderError
+from app.errors import GatewayError, Missing, ProviderError
 from app.files.fanout import Outcome
 
 
@@ -21,8 +21,9 @@ class UploadFailed(GatewayError):
             retry_after_seconds=cause.retry_after_seconds,
             facts=facts,
         )
-        # Status and type are those of the failure that decided.
-        self.status = cause.status  # type: ignore[misc]
+        # Status and type are those of the failure that decided; what a provider lacks, such as the bucket, is no 404
+        # of the caller's.
+        self.status = 502 if isinstance(cause, Missing) else cause.status  # type: ignore[misc]
         self.type = cause.type  # type: ignore[misc]
 
     @classmethod

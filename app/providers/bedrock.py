@@ -59,6 +59,8 @@ if TYPE_CHECKING:
 # --- declaration ------------------------------------------------------------------------------------------------
 
 SERVICE = "bedrock"
+# LiteLLM writes bedrock/converse/<model> to say which of two APIs it is to use.
+LITELLM_PREFIX = "converse/"
 # A video's limit counts its base64 (service model, VideoSource), as that of a request's body does.
 _ENCODED_LIMIT_BYTES = 25_000_000 * 3 // 4
 
@@ -236,7 +238,8 @@ class Bedrock(Translating):
     async def _chat_call(self, chat: Chat, body: bytes) -> Call:
         verb = "converse-stream" if chat.request.stream else "converse"
         # A model's colon and an ARN's slashes are encoded (wire.md §6a).
-        path = f"/model/{quote(chat.provider_model, safe='')}/{verb}"
+        model = chat.provider_model.removeprefix(LITELLM_PREFIX)
+        path = f"/model/{quote(model, safe='')}/{verb}"
         url = URL(self._params.runtime_url + path, encoded=True)
         return Call(url, await self._authorized("POST", url, body), body)
 

@@ -38,6 +38,7 @@ class Exchange:
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._receive, self._send = receive, send
+        self._holds_back_body = (b"expect", b"100-continue") in scope["headers"]
         self._connection: Connection = connection_of(scope)
         self._cut = False
         self._silent = False
@@ -68,6 +69,7 @@ class Exchange:
             self._reset()
         if self._cut:
             return {"type": "http.disconnect"}
+        self._holds_back_body = False
         message = await self._receive()
         if message["type"] != "http.request":
             return message
@@ -90,7 +92,7 @@ class Exchange:
         if message["type"] == "http.response.body":
             await self._send_body(message.get("body", b""), message.get("more_body", False))
         else:
-            await self._send(message)
+            await self._send(self._closing(message) if self._holds_back_body else message)
 
     async def end(self) -> None:
         """Lose the answer if that is the fault; a cut connection is gone when this returns."""
@@ -115,6 +117,13 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more or not last})
         if cut:
             self._close()
+
+    def _closing(self, message: Message) -> Message:
+        """Return the head of an answer that ends the connection.
+
+        A client that was not told to continue sends no body, and its next request would be taken for that body.
+        """
+        return {**message, "headers": [*message["headers"], (b"connection", b"close")]}
 
     def _reset(self) -> None:
         self._cut = True

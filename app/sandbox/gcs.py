@@ -96,10 +96,10 @@ class GCS(XmlApi):
 class _Body:
     """The bytes of a request."""
 
-    algorithm = None
+    algorithm: str | None = None
 
     def __init__(self, request: Request) -> None:
-        if not {"content-length", "transfer-encoding"} & request.headers.keys():
+        if not {"content-length", "transfer-encoding"}.intersection(request.headers):
             raise ObjectError("MissingContentLength")
         self._request = request
         self._expected = expected_digests(request.headers)

@@ -11,15 +11,17 @@ from app.sandbox.anthropic import Anthropic
 from app.sandbox.azure import Azure
 from app.sandbox.bedrock import Bedrock
 from app.sandbox.faults import Faults
+from app.sandbox.gcs import GCS
 from app.sandbox.gemini import Gemini
 from app.sandbox.openai import OpenAI
 from app.sandbox.provider import Provider
+from app.sandbox.s3 import S3
 from app.sandbox.server import serve
 from app.sandbox.store import Store
 from app.sandbox.switchboard import Switchboard
 from app.sandbox.vertex import Vertex
 
-PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure, Anthropic, Gemini, Vertex, Bedrock)
+PROVIDERS: tuple[type[Provider], ...] = (OpenAI, Azure, Anthropic, Gemini, Vertex, GCS, Bedrock, S3)
 
 
 def create_sandbox(max_file_bytes: int | None = None) -> ASGIApp:
@@ -29,7 +31,9 @@ def create_sandbox(max_file_bytes: int | None = None) -> ASGIApp:
     """
     store, faults = Store(max_file_bytes), Faults()
     providers = [provider(store, faults) for provider in PROVIDERS]
-    switchboard = Switchboard(store, faults, [provider.name for provider in providers])
+    # A provider of chat and its bucket are two here that have one name.
+    names = [*dict.fromkeys(provider.name for provider in providers)]
+    switchboard = Switchboard(store, faults, names)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

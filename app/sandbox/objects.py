@@ -51,7 +51,8 @@ class _Crc:
 
 
 def _extend_crc32c(data: memoryview, value: int) -> int:
-    return google_crc32c.extend(value, bytes(data))  # it takes nothing but bytes
+    value = google_crc32c.extend(value, bytes(data))  # it takes nothing but bytes
+    return value
 
 
 _HASHES: Mapping[str, Callable[[], Hash]] = {
@@ -245,7 +246,7 @@ def _range(header: str, size_bytes: int) -> range | None:
     """Return the positions that a Range header asks for; None for all, as for a header that makes no sense."""
     found = _RANGE.fullmatch(header)
     first, last = found.groups() if found else ("", "")
-    if not first and not last or (first and last and int(first) > int(last)):
+    if not (first or last) or (first and last and int(first) > int(last)):
         return None
     if not first:
         wanted = range(max(size_bytes - int(last), 0), size_bytes)

@@ -105,7 +105,8 @@ def document(element: Element, namespace: str = "") -> bytes:
     root = _built(element)
     if namespace:
         root.set("xmlns", namespace)
-    return ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    text: bytes = ElementTree.tostring(root, encoding="UTF-8", xml_declaration=True)
+    return text
 
 
 def named_parts(data: bytes) -> list[NamedPart]:

@@ -32,7 +32,11 @@ def objects_page(bucket: Bucket, query: QueryParams) -> Element:
     max_keys = query.get("max-keys", str(MAX_PAGE_SIZE))
     if query["list-type"] != "2" or not re.fullmatch(r"\d{1,9}", max_keys, re.ASCII):
         raise ObjectError("InvalidArgument")
-    limit, prefix, start_after = min(int(max_keys), MAX_PAGE_SIZE), query.get("prefix", ""), query.get("start-after", "")
+    limit, prefix, start_after = (
+        min(int(max_keys), MAX_PAGE_SIZE),
+        query.get("prefix", ""),
+        query.get("start-after", ""),
+    )
     after = key_of(query["continuation-token"]) if "continuation-token" in query else start_after
     objects, is_truncated = bucket.page(prefix, after, limit)
     encode = quote if query.get("encoding-type") == "url" else str

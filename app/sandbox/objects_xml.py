@@ -268,4 +268,3 @@ class XmlApi(Provider):
             **stored.headers,
             **{f"{self.header_prefix}meta-{name}": value for name, value in stored.metadata.items()},
         }
-

@@ -37,7 +37,7 @@ def check_signature(request: Request) -> None:
         message = f'incorrect service "{signature["service"]}". This endpoint belongs to "s3".'
         raise ObjectError("AuthorizationHeaderMalformed", f"The authorization header is malformed; {message}")
     _check_date(headers.get("x-amz-date", ""), signature["date"])
-    must_sign = {"host", *(name for name in headers if name.startswith("x-amz-")), *({"content-md5"} & headers.keys())}
+    must_sign = {"host", *(name for name in headers if name.startswith(("x-amz-", "content-md5")))}
     if unsigned := sorted(must_sign.difference(signature["headers"].split(";"))):
         message = f"There were headers present in the request which were not signed: {', '.join(unsigned)}"
         raise ObjectError("AccessDenied", message)
@@ -55,7 +55,9 @@ def _check_date(date: str, day: str) -> None:
     except ValueError as error:
         raise ObjectError("AccessDenied", "AWS authentication requires a valid Date or x-amz-date header") from error
     if not date.startswith(day):
-        raise ObjectError("AuthorizationHeaderMalformed", "The authorization header is malformed; Invalid credential date")
+        raise ObjectError(
+            "AuthorizationHeaderMalformed", "The authorization header is malformed; Invalid credential date"
+        )
     # The real time, and not that of the sandbox's clock: clients sign by theirs.
     if abs(datetime.now(UTC) - signed_at) > _MAX_SKEW:
         raise ObjectError("RequestTimeTooSkewed")
