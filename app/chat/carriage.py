@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from dataclasses import dataclass
 
 import orjson
@@ -19,13 +18,11 @@ from app.providers.protocol import Carriage
 
 # From here on encoding takes longer than asking a thread.
 LARGE_FILE_BYTES = 256 * 1024
-# Where the part around a file id can be replaced by another one.
-_IN_FILE_PART = re.compile(r".*\.content\[\d+\]\.file\.file_id")
 
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """One file on its way to one deployment; `reference` is where it stands first in the request's `body`."""
+    """One file on its way to one deployment; `reference` is where it stands in the request's `body`."""
 
     gateway: Gateway
     deployment: Deployment
@@ -60,7 +57,7 @@ class Carried:
             return self._refused(
                 f"{provider} takes no files of type {self.file.mime_type} in a chat", "unsupported_file_type"
             )
-        if not _IN_FILE_PART.fullmatch(self.where):
+        if not self.reference.in_file_part:
             return self._refused("a file id belongs in a content part of type file", "file_id_outside_part")
         limit = self.deployment.provider.capabilities.max_inline_bytes(self.file.mime_type)
         if self.file.size_bytes > limit:

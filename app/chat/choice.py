@@ -77,11 +77,13 @@ class Choice:
     # --- files ------------------------------------------------------------------------------------------------
 
     async def _files(self) -> list[tuple[Reference, FileMapping]]:
-        """Each managed file of the payload, and where it stands first."""
+        """Each managed file of the payload, and where it stands: first, or where it could not be replaced."""
         files: dict[str, tuple[Reference, FileMapping]] = {}
         raw: list[Reference] = []
         for reference in self._found.references:
-            if reference.file_id in files:
+            if known := files.get(reference.file_id):
+                if known[0].in_file_part and not reference.in_file_part:
+                    files[reference.file_id] = (reference, known[1])
                 continue
             if not ids.is_file_id(reference.file_id):
                 raw.append(reference)

@@ -7,7 +7,7 @@ space and digit. Parsing and dumping would not keep numbers over 64 bits, the or
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from dataclasses import dataclass
 
 import orjson
@@ -20,6 +20,8 @@ _TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|([\[{])|([\]}])|,', re.
 _STRING, _KEY, _OPEN, _CLOSE = 1, 2, 3, 4
 _MARK = tool_calls.MARK.encode()
 _CALL_IDS = (b"id", b"tool_call_id")
+# The end of a path, arrays being None: `content[].file.file_id`.
+_FILE_PART = (b"content", None, b"file", b"file_id")
 # Without any of these there is nothing to find but the model; an escape may hide one.
 _WORDS = (b"file_id", b"\\u", _MARK)
 _PLAIN_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
@@ -27,11 +29,13 @@ _PLAIN_MODEL = re.compile(rb'"model"\s*:\s*("[^"\\]*")')
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A file id in the payload: its text, and the span of its JSON string, quotes included."""
+    """A file id in the payload: its text, the span of its JSON string, quotes included, and whether it is the one of a
+    content part of type file, which can be replaced as a whole."""
 
     file_id: str
     start: int
     end: int
+    in_file_part: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,55 +67,63 @@ def find(body: bytes) -> Found:
             models.append((start, end))
         elif len(path) > 1 and path[0] == b"messages":
             if path[-1] == b"file_id":
-                references.append(_reference(body, start, end))
+                references.append(_reference(body, start, end, in_file_part=path[-4:] == _FILE_PART))
             elif path[-1] in _CALL_IDS and _MARK in body[start:end]:
                 laden.append(_reference(body, start, end))
     return Found(tuple(models), tuple(references), tuple(laden))
 
 
-def _reference(body: bytes, start: int, end: int) -> Reference:
-    return Reference(str(orjson.loads(body[start:end])), start, end)
+def _reference(body: bytes, start: int, end: int, *, in_file_part: bool = False) -> Reference:
+    return Reference(str(orjson.loads(body[start:end])), start, end, in_file_part)
 
 
 def rewrite(
     body: bytes, found: Found, model: str, replacement: Callable[[str], str | bytes | None], *, unladen: bool = False
 ) -> bytes:
     """The payload for a provider: its model, and for each file id the provider's (a str), or JSON (bytes) in place of
-    the whole content part, or what stands there (None). `unladen` takes off what tool call ids carry."""
-    splices = [(start, end, orjson.dumps(model)) for start, end in found.models]
-    for reference in found.references:
-        match replacement(reference.file_id):
-            case str(provider_file_id):
-                splices.append((reference.start, reference.end, orjson.dumps(provider_file_id)))
-            case bytes(part):
-                splices.append((*_part_around(body, reference), part))
+    the whole content part, or what stands there (None). `unladen` takes off what tool call ids carry.
+
+    Raises ValueError for JSON in place of an id that is in no file part.
+    """
+    splices = dict.fromkeys(found.models, orjson.dumps(model))
+    replaced = [(reference, replacement(reference.file_id)) for reference in found.references]
+    parts = _parts(body, {reference.start for reference, content in replaced if isinstance(content, bytes)})
+    for reference, content in replaced:
+        match content:
+            case str():
+                splices[reference.start, reference.end] = orjson.dumps(content)
+            case bytes() if reference.in_file_part:
+                splices[parts[reference.start]] = content
+            case bytes():
+                raise ValueError("the reference is not inside a file part")
     if unladen:
         for laden in found.laden_ids:
-            own_id = tool_calls.without_extra(laden.file_id)
-            splices.append((laden.start, laden.end, orjson.dumps(own_id)))
+            splices[laden.start, laden.end] = orjson.dumps(tool_calls.without_extra(laden.file_id))
     pieces, position = [], 0
-    for start, end, content in sorted(splices):
-        pieces += [body[position:start], content]
-        position = end
+    for (start, end), content in sorted(splices.items()):
+        # What stands inside a part that is replaced goes with it.
+        if start >= position:
+            pieces += [body[position:start], content]
+            position = end
     pieces.append(body[position:])
     return b"".join(pieces)
 
 
-def _part_around(body: bytes, reference: Reference) -> tuple[int, int]:
-    """The span of the content part that holds a reference: the object that is an item of the nearest array."""
-    opened: list[tuple[int, bool]] = []
-    wanted: int | None = None
-    for token in _TOKEN.finditer(body):
+def _parts(body: bytes, starts: Set[int]) -> dict[int, tuple[int, int]]:
+    """Where a file id of a file part starts → the span of the part: the object around the object that holds it."""
+    parts: dict[int, tuple[int, int]] = {}
+    opened: list[int] = []
+    # A part's start → where the ids inside of it start.
+    holding: dict[int, list[int]] = {}
+    for token in _TOKEN.finditer(body) if starts else ():
         if token.lastindex == _OPEN:
-            opened.append((token.start(), token[3] == b"["))
+            opened.append(token.start())
         elif token.lastindex == _CLOSE:
-            start, _ = opened.pop()
-            if start == wanted:
-                return start, token.end()
-        elif token.start() == reference.start:
-            arrays = [depth for depth, (_, is_array) in enumerate(opened) if is_array]
-            wanted = opened[arrays[-1] + 1][0]
-    raise ValueError("the reference is not inside a content part")
+            start = opened.pop()
+            parts |= dict.fromkeys(holding.pop(start, ()), (start, token.end()))
+        elif token.start() in starts:
+            holding.setdefault(opened[-2], []).append(token.start())
+    return parts
 
 
 def position(body: bytes, reference: Reference) -> str:

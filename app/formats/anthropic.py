@@ -29,6 +29,7 @@ from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
 from app.formats.openai import (
     AssistantMessage,
     Chat,
+    Function,
     Parameters,
     Part,
     RefusalPart,
@@ -41,6 +42,8 @@ from app.formats.openai import (
 PROVIDER = "anthropic"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _THINKING = ("thinking", "redacted_thinking")
+# https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking#feature-compatibility
+_LEAST_TO_THINK = {"temperature": 1.0, "top_p": 0.95}
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -81,14 +84,14 @@ def translate(chat: Chat, dialect: Dialect) -> dict[str, Any]:
     if system:
         body["system"] = system
     body["messages"] = messages
-    if stop := parameters.take("stop"):
-        body["stop_sequences"] = list(stop)
-    _sampling(parameters, dialect, body)
-    _tools(parameters, body)
+    _stop(parameters, body)
+    _tools(chat, body)
     _effort(chat, limit, body)
+    _sampling(parameters, dialect, body)
     if user := parameters.take("safety_identifier") or parameters.take("user"):
-        parameters.take("user")
         body["metadata"] = {"user_id": user}
+    # There is one place, and OpenAI's older name for it gives way.
+    parameters.leave_out("user")
     _service_tier(parameters, body)
     parameters.finish()
     if chat.request.stream:
@@ -104,16 +107,32 @@ def _answer_format(parameters: Parameters, system: list[dict[str, Any]]) -> dict
         # There is no native form (wire.md §3d): the prompt asks for it.
         system.append({"type": "text", "text": "Answer with one JSON object and nothing else."})
         return None
-    return {"format": {"type": "json_schema", "schema": wanted.json_schema.schema_}}
+    # The schema is always followed, strict or not; its name is OpenAI's own business.
+    about = {"description": wanted.json_schema.description} if wanted.json_schema.description else {}
+    return {"format": {"type": "json_schema", "schema": about | wanted.json_schema.schema_}}
+
+
+def _stop(parameters: Parameters, body: dict[str, Any]) -> None:
+    # An empty sequence stops nothing. White space alone is refused (https://github.com/BerriAI/litellm/issues/3286).
+    stop = [sequence for sequence in parameters.take("stop") or () if sequence]
+    taken = [sequence for sequence in stop if sequence.strip()]
+    if len(taken) < len(stop):
+        parameters.refuse("stop", "Anthropic takes no sequence that is white space only")
+    if taken:
+        body["stop_sequences"] = taken
 
 
 def _sampling(parameters: Parameters, dialect: Dialect, body: dict[str, Any]) -> None:
-    for name in ("temperature", "top_p"):
-        if not dialect.samples:
-            # A 400 since 2026-10-21; the answer can do without.
-            parameters.leave_out(name)
-        elif (value := parameters.take(name)) is not None:
+    thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    for name, least in _LEAST_TO_THINK.items():
+        value = parameters.take(name)
+        if value is None:
+            continue
+        if dialect.samples and not (thinks and value < least):
             body[name] = min(value, 1.0)
+        else:
+            # A 400 since 2026-10-21, and always where the model thinks; the answer can do without.
+            parameters.dropped.append(name)
 
 
 def _effort(chat: Chat, limit: int | None, body: dict[str, Any]) -> None:
@@ -134,34 +153,43 @@ def _effort(chat: Chat, limit: int | None, body: dict[str, Any]) -> None:
         body["max_tokens"] += told.budget_tokens
 
 
-def _tools(parameters: Parameters, body: dict[str, Any]) -> None:
-    tools, choice = parameters.take("tools"), parameters.take("tool_choice")
-    parallel = parameters.take("parallel_tool_calls")
-    if not tools:
-        return
-    body["tools"] = [
-        {
-            "name": tool.function.name,
-            **({"description": tool.function.description} if tool.function.description else {}),
-            "input_schema": tool.function.parameters or {"type": "object", "properties": {}},
-            **({"strict": True} if tool.function.strict else {}),
-        }
-        for tool in tools
-    ]
-    if choice is None and parallel is not False:
-        return
+def _tools(chat: Chat, body: dict[str, Any]) -> None:
+    parameters = chat.parameters
+    functions = [tool.function for tool in parameters.take("tools") or ()]
+    choice, parallel = parameters.take("tool_choice"), parameters.take("parallel_tool_calls")
+    if not functions:
+        if choice not in (None, "none", "auto"):
+            raise Rejected("tool_choice: there are no tools to choose from", param="tool_choice")
+        # That a history with calls is still refused without tools is unverified
+        # (https://github.com/anthropics/anthropic-sdk-python/issues/494): those that it calls are told of, not allowed.
+        functions = [Function(name=name) for name in dict.fromkeys(chat.function_names().values())]
+        choice = "none"
+    if functions:
+        body["tools"] = [_tool(function) for function in functions]
+        body["tool_choice"] = _tool_choice(choice, parallel)
+
+
+def _tool(function: Function) -> dict[str, Any]:
+    about = {"description": function.description} if function.description else {}
+    # A schema that does not say that it is an object's is refused; OpenAI takes that for granted.
+    schema = {"type": "object", **(function.parameters or {"properties": {}})}
+    return {"name": function.name, **about, "input_schema": schema, **({"strict": True} if function.strict else {})}
+
+
+def _tool_choice(choice: Any, parallel: bool | None) -> dict[str, Any]:
+    told: dict[str, Any]
     match choice:
-        case None | "auto":
-            body["tool_choice"] = {"type": "auto"}
-        case "required":
-            body["tool_choice"] = {"type": "any"}
         case "none":
-            body["tool_choice"] = {"type": "none"}
-            return
+            return {"type": "none"}
+        case None | "auto":
+            told = {"type": "auto"}
+        case "required":
+            told = {"type": "any"}
         case named:
-            body["tool_choice"] = {"type": "tool", "name": named.function.name}
+            told = {"type": "tool", "name": named.function.name}
     if parallel is False:
-        body["tool_choice"]["disable_parallel_tool_use"] = True
+        told["disable_parallel_tool_use"] = True
+    return told
 
 
 def _service_tier(parameters: Parameters, body: dict[str, Any]) -> None:
@@ -195,6 +223,9 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 _add(turns, "user", [_tool_result(chat, message, where)])
             case AssistantMessage():
                 _add(turns, "assistant", _said(message, where))
+    for turn in turns:
+        # The results of tools stand before what the user says to them (wire.md §3d, unverified).
+        turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     return system, turns
 
 
@@ -208,38 +239,31 @@ def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -
 
 
 def _texts(parts: tuple[TextPart, ...]) -> list[dict[str, Any]]:
-    # Anthropic refuses text blocks without a letter.
-    return [{"type": "text", "text": part.text} for part in parts if part.text.strip()]
+    return [block for part in parts for block in _text(part.text)]
+
+
+def _text(text: str) -> list[dict[str, Any]]:
+    # Blank text is refused (https://github.com/anthropics/claude-code/issues/23440).
+    return [{"type": "text", "text": text}] if text.strip() else []
 
 
 def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
-    blocks: list[dict[str, Any]] = []
-    if message.tool_calls:
-        # Signed thinking comes back first, unchanged, or the turn is refused.
-        blocks += _thinking(message.tool_calls[0].id)
+    # Signed thinking comes back unchanged, or the turn is refused: what preceded the first call before all else.
+    blocks = _thinking(message.tool_calls[0].id) if message.tool_calls else []
     for index, part in enumerate(message.content):
         match part:
-            case TextPart(text=text) if text.strip():
-                blocks.append({"type": "text", "text": text})
-            case TextPart():
-                pass
-            case RefusalPart(refusal=text):
-                blocks.append({"type": "text", "text": text})
+            case TextPart(text=text) | RefusalPart(refusal=text):
+                blocks += _text(text)
             case _:
-                raise Rejected(
-                    f"{where}.content[{index}]: an assistant's message holds text", param=f"{where}.content[{index}]"
-                )
-    if message.refusal:
-        blocks.append({"type": "text", "text": message.refusal})
+                here = f"{where}.content[{index}]"
+                raise Rejected(f"{here}: an assistant's message holds text", param=here)
+    blocks += _text(message.refusal or "")
     for index, call in enumerate(message.tool_calls):
-        blocks.append(
-            {
-                "type": "tool_use",
-                "id": tool_calls.vendor_id(call.id, _CALL_ID),
-                "name": call.function.name,
-                "input": call.function.parsed(f"{where}.tool_calls[{index}]"),
-            }
-        )
+        if index:
+            blocks += _thinking(call.id)
+        call_id = tool_calls.vendor_id(call.id, _CALL_ID)
+        arguments = call.function.parsed(f"{where}.tool_calls[{index}]")
+        blocks.append({"type": "tool_use", "id": call_id, "name": call.function.name, "input": arguments})
     return blocks
 
 
@@ -259,13 +283,12 @@ def _tool_result(chat: Chat, message: ToolMessage, where: str) -> dict[str, Any]
 
 
 def _blocks(chat: Chat, parts: tuple[Part, ...], where: str) -> list[dict[str, Any]]:
-    blocks = []
+    blocks: list[dict[str, Any]] = []
     for index, part in enumerate(parts):
         here = f"{where}.content[{index}]"
         match part:
             case TextPart(text=text):
-                if text.strip():
-                    blocks.append({"type": "text", "text": text})
+                blocks += _text(text)
             case RefusalPart():
                 raise Rejected(f"{here}: only an assistant refuses", param=here)
             case _:
@@ -304,6 +327,7 @@ class Reader:
     def __init__(self) -> None:
         self.id, self.model, self.complete = "", "", False
         self._usage: dict[str, Any] = {}
+        self._end: dict[str, Any] = {}
         # The block that is open, and the thinking that the next tool call carries.
         self._block: dict[str, Any] = {}
         self._thinking: list[dict[str, Any]] = []
@@ -329,7 +353,11 @@ class Reader:
             case "content_block_stop":
                 yield from self._closed()
             case "message_delta":
-                yield from self._ended(event)
+                # One or more; what they count, they count from the beginning.
+                self._usage |= _given(event.get("usage"))
+                self._end |= _given(event["delta"])
+            case "message_stop":
+                yield from self._ended()
             case "error":
                 raise stream_error(event.get("error") or {})
 
@@ -370,16 +398,17 @@ class Reader:
             # OpenAI's clients parse the arguments, and nothing is no JSON.
             yield CallArguments(self._calls - 1, "{}")
 
-    def _ended(self, event: Mapping[str, Any]) -> Iterator[Piece]:
-        self._usage |= {name: count for name, count in (event.get("usage") or {}).items() if count is not None}
-        delta = event["delta"]
-        reason = delta.get("stop_reason") or "end_turn"
-        details = delta.get("stop_details") or {}
+    def _ended(self) -> Iterator[Piece]:
+        reason, details = self._end.get("stop_reason"), self._end.get("stop_details", {})
         if reason == "refusal" and details.get("explanation"):
             yield Refusal(details["explanation"])
-        yield Finish(_FINISH.get(reason, "stop"))
+        yield Finish(_FINISH.get(str(reason), "stop"))
         yield _usage(self._usage)
         self.complete = True
+
+
+def _given(values: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {name: value for name, value in (values or {}).items() if value is not None}
 
 
 def _events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -389,6 +418,7 @@ def _events_of(message: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield {"type": "content_block_stop"}
     delta = {"stop_reason": message.get("stop_reason"), "stop_details": message.get("stop_details")}
     yield {"type": "message_delta", "delta": delta, "usage": message.get("usage")}
+    yield {"type": "message_stop"}
 
 
 def _usage(counts: Mapping[str, Any]) -> Usage:

@@ -9,7 +9,8 @@ from typing import Any
 # Up to 4.5 thinking has a budget; since then it adapts to an effort
 # (https://docs.anthropic.com/en/docs/build-with-claude/adaptive-thinking). An unknown name is taken for a new one.
 _WITH_BUDGET = re.compile(r"claude-(?:[123][-.]|instant|(?:opus|sonnet|haiku)-4(?:-[0-5])?(?=$|[@:]|-\d{8}|-v))")
-_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 32768, "max": 32768}
+# The highest leaves room for an answer in the 32,000 tokens of Opus 4.1, the fewest of them.
+_BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 24576, "max": 24576}
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
 # The vendor takes no smaller budget, and none that is not below the answer's limit.
 MIN_BUDGET = 1024

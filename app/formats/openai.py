@@ -11,7 +11,16 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    ValidationError,
+    model_validator,
+)
 
 from app.errors import Rejected, Unsupported
 
@@ -265,7 +274,8 @@ class Request(_Strict):
 
     model: str
     messages: Annotated[tuple[Message, ...], Field(min_length=1)]
-    stream: bool = False
+    # What the endpoint streams for: true and nothing like it.
+    stream: StrictBool = False
     stream_options: StreamOptions = StreamOptions()
     tools: tuple[Tool, ...] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedTool | None = None
@@ -410,7 +420,7 @@ def _rejected(invalid: ValidationError) -> Rejected:
         elif not (tagged and step in _TAGS) and "[" not in step:
             param += f".{step}" if param else step
         tagged = isinstance(step, int)
-    if first["type"] == "json_invalid":
-        return Rejected(f"the body is not valid JSON: {first['msg']}", code="invalid_json")
     reason = str(first.get("ctx", {}).get("error", first["msg"]))
-    return Rejected(f"{param}: {reason}", param=param or None, code="invalid_value")
+    if first["type"] == "json_invalid":
+        return Rejected(f"the body is not valid JSON: {reason}", code="invalid_json")
+    return Rejected(f"{param}: {reason}" if param else reason, param=param or None, code="invalid_value")

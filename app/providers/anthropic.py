@@ -189,6 +189,12 @@ class Anthropic(Translating):
     def _reader(self, chat: Chat) -> Reader:
         return messages.Reader()
 
+    async def _blame_files(self, chat: Chat, failure: ProviderError) -> None:
+        """Ask for each file: a model that does not exist is answered with the same 404 (wire.md §3b)."""
+        if isinstance(failure, Missing):
+            for file_id in chat.file_ids():
+                await self.retrieve_file(file_id)
+
     # --- errors -------------------------------------------------------------------------------------------------
 
     def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
@@ -202,7 +208,6 @@ class Anthropic(Translating):
         if status == 402 or code == "storage_quota_exceeded" or str(code).endswith("_spend_limit_reached"):
             return QuotaExceeded(message)
         if status == 404:
-            # A model that does not exist is not_found_error too; only files have codes.
             return Missing(message)
         if status == 413:
             return ProviderTooLarge(message)

@@ -23,7 +23,16 @@ from obstore.exceptions import (
 )
 from obstore.store import GCSStore, S3Store
 
-from app.errors import Missing, Unauthorized, Unavailable
+from app.errors import (
+    Missing,
+    ProviderError,
+    ProviderTooLarge,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
 from app.providers.http import READ_CHUNK_BYTES
 from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage, UploadInterrupted
 
@@ -35,6 +44,9 @@ if TYPE_CHECKING:
 PART_BYTES = 5 * 1024 * 1024
 PARTS_AT_ONCE = 2
 
+NO_OBJECT = "the bucket holds no such object"
+NOT_OURS = "the object store refused the gateway's credentials"
+_STATUS = re.compile(r"status code: (\d{3})")
 _FILENAME = re.compile(r"filename\*=UTF-8''([^;]+)")
 # Retrying is the wrappers' business.
 NO_RETRIES: RetryConfig = {"max_retries": 0}
@@ -71,16 +83,25 @@ class Objects:
         first, ended = await _first_part(chunks)
         try:
             if ended:
-                with suppress(_Exists), _errors():
+                with _errors(), suppress(AlreadyExistsError, PreconditionError):
                     await obstore.put_async(self.store, key, first, mode="create", attributes=attributes)
             elif not await self._exists(key):
                 await self._put_parts(key, _Parts(first, chunks), attributes)
-            # Also the proof, for an object that an earlier attempt made, that it is this one.
-            return await self.retrieve_file(file_id)
+            return await self._stored(file_id)
+        except Missing as failure:
+            raise Missing(f"there is no bucket {self.bucket}") from failure
         except Unavailable as failure:
             # Its name tells later whether it was made.
             failure.outcome_unknown = True
             raise
+
+    async def _stored(self, file_id: str) -> ProviderFile:
+        """The object as it is: also the proof, for one that an earlier attempt made, that it is this one."""
+        try:
+            return await self.retrieve_file(file_id)
+        except Missing as failure:
+            # Something was in the way, and is gone.
+            raise RateLimited("the object store is busy with this object", outcome_unknown=True) from failure
 
     async def _put_parts(self, key: str, parts: _Parts, attributes: dict[str, str]) -> None:
         """Put in parts; whatever ends it early ends at the store too, so that no part is left there."""
@@ -217,21 +238,34 @@ class _Parts:
             self._reading.cancel()
 
 
-class _Exists(Exception):
-    """There is an object of this name."""
-
-
 @contextmanager
 def _errors() -> Iterator[None]:
-    """obstore's exceptions → our tree. Most refusals are one class there, so they count as a failure of the store."""
+    """obstore's exceptions → our tree."""
     try:
         yield
     except (AlreadyExistsError, PreconditionError) as failure:
-        raise _Exists from failure
+        raise RateLimited("the object store is busy with this object") from failure
     except FileNotFoundError as failure:
-        raise Missing("the bucket holds no such object") from failure
+        raise Missing(NO_OBJECT) from failure
     except (PermissionDeniedError, UnauthenticatedError) as failure:
-        raise Unauthorized("the object store refused the gateway's credentials") from failure
+        raise Unauthorized(NOT_OURS) from failure
     except BaseError as failure:
-        reason = str(failure).partition("\n")[0][:200]
-        raise Unavailable(f"the object store did not answer as it should ({reason})") from failure
+        raise _refusal(str(failure)) from failure
+
+
+def _refusal(text: str) -> ProviderError:
+    """The error for a refusal that obstore has no class for: it keeps the status in its own words only."""
+    found = _STATUS.search(text)
+    status = int(found[1]) if found else 503
+    reason = f"the object store did not answer as it should ({text.partition(chr(10))[0][:200]})"
+    if status == 404:
+        return Missing(NO_OBJECT)
+    if status in (401, 403):
+        return Unauthorized(NOT_OURS)
+    if status == 413:
+        return ProviderTooLarge(reason)
+    if status in (405, 501):
+        return Unsupported(reason)
+    if status in (408, 409, 425, 429):
+        return RateLimited(reason)
+    return Unavailable(reason) if status >= 500 or status < 400 else Rejected(reason)

@@ -111,7 +111,12 @@ class Translating(ABC):
             files=request.files,
             drop_params=request.drop_params,
         )
-        return chat, orjson.dumps(self._translate(chat))
+        body = self._translate(chat)
+        try:
+            return chat, orjson.dumps(body)
+        except orjson.JSONEncodeError as failure:
+            # A whole number of more than 64 bits, in a schema perhaps.
+            raise Rejected(f"the request cannot be written as JSON: {failure}") from None
 
     def _open(self, request: ChatRequest, call: Call) -> Any:
         read_seconds = request.timeout_seconds or CHAT_READ_SECONDS
@@ -146,7 +151,7 @@ class TranslatedStream:
 
 
 async def sse_events(chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
-    """The JSON objects in the data of server-sent events (WHATWG HTML §9.2), whatever ends their lines."""
+    """The JSON in the data of server-sent events (WHATWG HTML §9.2), whose lines end in LF or CRLF."""
     data: list[bytes] = []
     async for line in _lines(chunks):
         if line.startswith(b"data:"):

@@ -17,8 +17,8 @@ from app.sandbox.openai import bearer_token
 from app.sandbox.provider import Endpoint, Operation, OperationName, Provider
 from app.sandbox.store import Store
 
-# They shape the answer, or say who pays.
-_FORM_PARAMETERS = frozenset({"alt", "prettyPrint", "projection", "userProject"})
+# They shape the answer, which here is always whole, or say who pays.
+_FORM_PARAMETERS = frozenset({"alt", "fields", "prettyPrint", "projection", "userProject"})
 _CONDITIONS = ("generation", "ifGenerationMatch")
 
 

@@ -92,6 +92,7 @@ class GcsUploads(JsonApi):
     def __init__(self, store: Store, faults: Faults, bucket: Bucket) -> None:
         super().__init__(store, faults, bucket)
         self._sessions: dict[str, _Session] = {}
+        store.on_clear.append(self._clear)
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes, relative to /upload/storage/v1."""
@@ -103,9 +104,12 @@ class GcsUploads(JsonApi):
         ]
 
     def credential(self, request: Request) -> str | None:
-        """Return the token; a session's address stands for the token that it was made with."""
-        session = self._sessions.get(request.query_params.get("upload_id", ""))
-        return session.token if session else bearer_token(request)
+        """Return the token; a session's address stands for the token that it was made with, or for nobody's."""
+        upload_id = request.query_params.get("upload_id")
+        if upload_id is None:
+            return bearer_token(request)
+        session = self._sessions.get(upload_id)
+        return session.token if session else "unknown session"
 
     async def _post(self, request: Request, account: str) -> Response:
         check_query(request, *_UPLOAD_PARAMETERS)
@@ -178,6 +182,11 @@ class GcsUploads(JsonApi):
     async def _end(self, request: Request) -> None:
         session = self._sessions.pop(request.query_params["upload_id"])
         await session.content.discard()
+
+    def _clear(self) -> None:
+        for session in self._sessions.values():
+            session.content.path.unlink(missing_ok=True)
+        self._sessions.clear()
 
     def _require(self, request: Request) -> _Session:
         session = self._sessions.get(request.query_params.get("upload_id", ""))

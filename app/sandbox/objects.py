@@ -170,7 +170,7 @@ class Bucket:
 
     def put(self, draft: Draft, content: Content, account: str, parts: Sequence[Content] = ()) -> StoredObject:
         """Make the object, in place of the one of that key; `parts` are those that its content came in, if it did."""
-        if not draft.key or len(draft.key.encode()) > _MAX_KEY_BYTES:
+        if len(draft.key.encode()) > _MAX_KEY_BYTES:
             raise ObjectError("KeyTooLongError")
         self.check(draft.key, draft.generation)
         self.remove(draft.key)

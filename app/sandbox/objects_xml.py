@@ -106,6 +106,8 @@ class XmlApi(Provider):
 
         async def checked(request: Request, account: str) -> Response:
             try:
+                if request.path_params.get("key") == "":
+                    raise ObjectError("NotImplemented")
                 self._check_headers(request)
                 await self.check(request)
                 if request.path_params["bucket"] != BUCKET:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from app.errors import Missing, ProviderError, Rejected
+from app.errors import Missing, ProviderError, Rejected, Unavailable
 from app.providers.http import Http
 from app.providers.protocol import Capabilities, Provider
 from app.providers.registry import REGISTRY
@@ -21,6 +21,11 @@ class Simulated:
     credential        the parameter that is the secret
     provider_model    a model that the simulator serves
     empty_file        what is raised for an empty file; None: it takes one
+    expires_files     it deletes a file when its time has come
+    deletes_silently  it does not say whether there was a file to delete
+    tells_patience    how long to wait can be heard from what carries its files
+    chat_errors       what the statuses of its chats mean where that is its own way
+    missing_in_chat   what a chat raises for a file that is gone
     file_errors       what the statuses of its file verbs mean where that is its own way, by operation
     """
 
@@ -32,6 +37,11 @@ class Simulated:
     provider_model: str = "gpt-4o"
     empty_file: type[ProviderError] | None = Rejected
     wrapped: bool = False
+    expires_files: bool = True
+    deletes_silently: bool = False
+    tells_patience: bool = True
+    chat_errors: Mapping[int, type[ProviderError]] = field(default_factory=dict)
+    missing_in_chat: type[ProviderError] = Missing
     file_errors: Mapping[str, Mapping[int, type[ProviderError]]] = field(default_factory=dict)
 
     def __str__(self) -> str:
@@ -72,6 +82,54 @@ def _gemini(form: str, **params: str) -> Simulated:
     return Simulated("gemini", "gemini", form, params, provider_model="gemini-2.0-flash", file_errors=gone)
 
 
+def _vertex(form: str, **params: str) -> Simulated:
+    params = {
+        "api_base": "{sandbox}/vertex",
+        "gcs_endpoint": "{sandbox}/gcs",
+        "gcs_bucket": "filemux-sandbox",
+        "vertex_project": "p",
+        "vertex_access_token": f"token {form}",
+        **params,
+    }
+    return Simulated(
+        "vertex_ai",
+        "vertex_ai",
+        form,
+        params,
+        "vertex_access_token",
+        "gemini-2.0-flash",
+        empty_file=None,
+        expires_files=False,
+        tells_patience=False,
+    )
+
+
+def _bedrock(form: str, provider_model: str = "amazon.nova-lite-v1:0", **params: str) -> Simulated:
+    params = {
+        "aws_bedrock_runtime_endpoint": "{sandbox}/bedrock",
+        "s3_endpoint_url": "{sandbox}/s3",
+        "s3_bucket_name": "filemux-sandbox",
+        "aws_access_key_id": f"AKIA{form}",
+        "aws_secret_access_key": "secret",
+        **params,
+    }
+    return Simulated(
+        "bedrock",
+        "bedrock",
+        form,
+        params,
+        "aws_access_key_id",
+        provider_model,
+        empty_file=None,
+        expires_files=False,
+        deletes_silently=True,
+        tells_patience=False,
+        # 408 is a model's time-out; an object that a chat does not find is a validation error (wire.md §6a).
+        chat_errors={408: Unavailable, 501: Unavailable},
+        missing_in_chat=Rejected,
+    )
+
+
 # Some twice: as the registry makes them, and as deployments use them.
 ACCOUNTS = [
     _openai("openai", organization="org-1", project="proj_1"),
@@ -84,6 +142,9 @@ ACCOUNTS = [
     _anthropic("2023", api_version="2023-06-01", auth_header="x-api-key"),
     _gemini("v1"),
     _gemini("v1beta", api_version="v1beta"),
+    _vertex("v1beta1"),
+    _vertex("v1", api_version="v1", vertex_location="global"),
+    _bedrock("NOVA"),
     *(_openai(kind) for kind in ("hosted_vllm", "groq", "mistral", "moonshot", "together_ai")),
     replace(_openai("hosted_vllm"), wrapped=True),
 ]

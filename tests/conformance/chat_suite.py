@@ -65,6 +65,7 @@ class ChatSuite:
         subject.fault(operation, status=status)
         with pytest.raises(ProviderError) as failed:
             await ask(subject, operation)
+        error = subject.account.chat_errors.get(status, error)
         # A chat without files can miss nothing but its model.
         assert type(failed.value) is error or (error is Missing and type(failed.value) is Rejected)
 
@@ -139,5 +140,5 @@ class ChatWithFilesSuite:
     async def test_a_file_that_is_gone_is_missing(self, subject, operation):
         file_id, part = await self.uploaded(subject)
         await subject.provider.delete_file(file_id)
-        with pytest.raises(Missing):
+        with pytest.raises(subject.account.missing_in_chat):
             await ask(subject, operation, part)

@@ -27,6 +27,11 @@ class Subject:
     def capabilities(self) -> Capabilities:
         return self.provider.capabilities
 
+    @property
+    def no_file(self):
+        """An id of this provider's that stands for nothing."""
+        return self.provider.chosen_file_id("0" * 32) if self.capabilities.chooses_id else "file-1"
+
     def fault(self, operation, **fault):
         """Have every further call of an operation fail, retries included."""
         self.sandbox.fault(self.account.simulator, operation, times=-1, **fault)

@@ -1,8 +1,10 @@
 """S3 through boto3. What moto simulates too is asserted of both, so that the sandbox has a second opinion."""
 
+import base64
 import hashlib
 import io
 import random
+import zlib
 
 import pytest
 from boto3.s3.transfer import TransferConfig
@@ -49,7 +51,7 @@ def _keys(client, **options) -> list[str]:
 def _start(client, key: str, *sizes: int) -> dict:
     """An upload with parts of these sizes, as complete_multipart_upload wants it."""
     upload = {"Bucket": BUCKET, "Key": key}
-    upload["UploadId"] = client.create_multipart_upload(**upload)["UploadId"]
+    upload["UploadId"] = client.create_multipart_upload(**upload, ChecksumAlgorithm="CRC32")["UploadId"]
     parts = []
     for number, size in enumerate(sizes, 1):
         part = client.upload_part(**upload, PartNumber=number, Body=bytes(size))
@@ -180,7 +182,6 @@ def test_an_upload_in_parts_that_is_wrong_goes_on(s3):
     parts = upload["MultipartUpload"]["Parts"]
     for chosen, code in (
         (parts, "EntityTooSmall"),
-        (parts[1::-1], "InvalidPartOrder"),
         ([{**parts[0], "ETag": parts[2]["ETag"]}], "InvalidPart"),
         ([parts[0], {**parts[1], "PartNumber": 7}], "InvalidPart"),
     ):
@@ -194,16 +195,8 @@ def test_an_upload_in_parts_that_is_wrong_goes_on(s3):
 
 def test_an_aborted_upload_is_no_more(s3):
     upload = _start(s3, "a", 3)
-    at = _address(upload)
-    s3.abort_multipart_upload(**at)
-    for call in (
-        lambda: s3.complete_multipart_upload(**upload),
-        lambda: s3.upload_part(**at, PartNumber=1, Body=b"x"),
-        lambda: s3.abort_multipart_upload(**at),
-    ):
-        with pytest.raises(ClientError) as failed:
-            call()
-        assert code_of(failed) == ("NoSuchUpload", 404)
+    assert _uploads(s3) == ["a"]
+    s3.abort_multipart_upload(**_address(upload))
     assert _uploads(s3) == [] and _keys(s3) == []
 
 
@@ -217,6 +210,34 @@ def test_an_upload_in_parts_that_is_only_to_create(s3):
     s3.delete_object(Bucket=BUCKET, Key="a")
     s3.complete_multipart_upload(**_start(s3, "a", 3), IfNoneMatch="*")
     assert _read(s3, "a") == bytes(3)
+
+
+def test_what_moto_does_not_simulate(sandbox: Sandbox):
+    client = open_client(f"{sandbox.base_url}/s3")
+    aborted = _start(client, "a", 3)
+    client.abort_multipart_upload(**_address(aborted))
+    upload = _start(client, "a", PART_BYTES, PART_BYTES)
+    parts = upload["MultipartUpload"]["Parts"]
+    with pytest.raises(ClientError) as failed:
+        client.complete_multipart_upload(**upload | {"MultipartUpload": {"Parts": parts[::-1]}})
+    assert code_of(failed) == ("InvalidPartOrder", 400)
+    client.complete_multipart_upload(**upload)
+    # crc32 of the parts' crc32s.
+    digests = b"".join(base64.b64decode(part["ChecksumCRC32"]) for part in parts)
+    checksum = base64.b64encode(zlib.crc32(digests).to_bytes(4, "big")).decode()
+    assert client.head_object(Bucket=BUCKET, Key="a", ChecksumMode="ENABLED")["ChecksumCRC32"] == f"{checksum}-2"
+    for ended in (upload, aborted):
+        for call in (
+            lambda ended=ended: client.upload_part(**_address(ended), PartNumber=3, Body=b"x"),
+            lambda ended=ended: client.abort_multipart_upload(**_address(ended)),
+            lambda ended=ended: client.complete_multipart_upload(**ended),
+        ):
+            with pytest.raises(ClientError) as failed:
+                call()
+            assert code_of(failed) == ("NoSuchUpload", 404)
+    quiet = {"Objects": [{"Key": "a"}, {"Key": "never was"}], "Quiet": True}
+    assert "Deleted" not in client.delete_objects(Bucket=BUCKET, Delete=quiet)
+    assert _keys(client) == []
 
 
 async def test_what_the_switchboard_shows(sandbox: Sandbox, switchboard: Switchboard):
