@@ -63,6 +63,7 @@ CHAT_FILES: Mapping[str, Carriage] = {
 }
 
 VENDOR_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
+REASONING = b'"reasoning_content"'
 NO_LIMIT = 2**63
 
 CAPABILITIES = Capabilities(
@@ -110,6 +111,8 @@ class OpenAI:
     capabilities: Capabilities = CAPABILITIES
     # Our purpose → the provider's, where they differ.
     purpose_map: ClassVar[Mapping[str, str]] = {}
+    # OpenAI refuses the field in which other models' answers show their thinking.
+    forgets_reasoning: ClassVar[bool] = True
 
     def __init__(self, params: OpenAIParams, http: Http) -> None:
         headers = {}
@@ -216,8 +219,11 @@ class OpenAI:
         url = self._chat_urls.get(model)
         if url is None:
             url = self._chat_urls[model] = self._url(self._chat_path(model))
+        body = request.body
+        if self.forgets_reasoning and REASONING in body:
+            body = without_reasoning(body)
         read_seconds = request.timeout_seconds or CHAT_READ_SECONDS
-        return self._http.open("POST", url, headers=self._chat_headers, body=request.body, read_seconds=read_seconds)
+        return self._http.open("POST", url, headers=self._chat_headers, body=body, read_seconds=read_seconds)
 
     # --- errors -------------------------------------------------------------------------------------------------
 
@@ -254,6 +260,9 @@ class OpenAI:
 class Compatible(OpenAI):
     """A server that speaks OpenAI's chat completions but has no Files API, such as vLLM (wire.md §7)."""
 
+    # Many of them have the field themselves.
+    forgets_reasoning = False
+
     capabilities = replace(
         CAPABILITIES,
         purposes=frozenset(),
@@ -288,6 +297,15 @@ class Compatible(OpenAI):
 
 def _no_files() -> Unsupported:
     return Unsupported("this provider has no Files API")
+
+
+def without_reasoning(body: bytes) -> bytes:
+    """A chat without the `reasoning_content` that a client brings back in its messages."""
+    payload = orjson.loads(body)
+    for message in payload["messages"]:
+        if isinstance(message, dict):
+            message.pop("reasoning_content", None)
+    return orjson.dumps(payload)
 
 
 class _Events:

@@ -1,6 +1,6 @@
 """Cloud Storage: /gcs, the bucket that Vertex AI reads files from, by the XML API and by the JSON API (wire.md §5b)."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import ClassVar
 from uuid import uuid4
 
@@ -13,7 +13,7 @@ from app.sandbox.gcs_headers import check_digests, expected_digests, goog_hash, 
 from app.sandbox.gcs_json import GcsObjects
 from app.sandbox.gcs_uploads import GcsUploads
 from app.sandbox.objects import Content, ObjectError, StoredObject
-from app.sandbox.objects_documents import document
+from app.sandbox.objects_documents import CODES, document
 from app.sandbox.objects_xml import XmlApi
 from app.sandbox.openai import bearer_token
 from app.sandbox.store import Store
@@ -34,6 +34,7 @@ class GCS(XmlApi):
     )
     default_content_type: ClassVar[str] = "application/octet-stream"
     max_put_bytes: ClassVar[int] = 5 * 1024**4
+    codes: ClassVar[Mapping[int, str]] = {**CODES, 401: "AuthenticationRequired", 503: "ServiceUnavailable"}
     tells_missing: ClassVar[bool] = True
 
     def __init__(self, store: Store, faults: Faults) -> None:

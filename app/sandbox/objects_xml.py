@@ -69,6 +69,8 @@ class XmlApi(Provider):
     known_headers: ClassVar[frozenset[str]]
     default_content_type: ClassVar[str]
     max_put_bytes: ClassVar[int]
+    # What a status alone is called.
+    codes: ClassVar[Mapping[int, str]] = CODES
     # Whether a delete tells that there was nothing to delete.
     tells_missing: ClassVar[bool]
 
@@ -168,7 +170,7 @@ class XmlApi(Provider):
 
     def failure(self, status: int) -> Response:
         """Return the vendor's error for a status."""
-        return self.error(CODES.get(status, "InternalError" if status >= 500 else "InvalidRequest"), status=status)
+        return self.error(self.codes.get(status, "InternalError" if status >= 500 else "InvalidRequest"), status=status)
 
     # The bucket
 

@@ -29,12 +29,16 @@ _AssistantPart = Annotated[TextPart | RefusalPart, Field(discriminator="type")]
 class _FunctionCall(Strict):
     name: str
     arguments: str
+    # The SDK's parsed objects carry it, and its documentation appends them as they are; unverified, but tolerated.
+    parsed_arguments: Any = None
 
 
 class _ToolCall(Strict):
     id: str
     type: Literal["function", "custom"]
     function: _FunctionCall | None = None
+    # Left there where the SDK puts a stream together; tolerated as well.
+    index: int | None = None
     custom: dict[str, Any] | None = None
 
 
@@ -65,6 +69,7 @@ class AssistantMessage(Strict):
     audio: dict[str, Any] | None = None
     tool_calls: list[_ToolCall] | None = None
     function_call: _FunctionCall | None = None
+    parsed: Any = None
 
 
 class ToolMessage(Strict):

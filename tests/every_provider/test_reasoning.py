@@ -79,6 +79,15 @@ def test_a_conversation_may_go_on_with_another_model(client, model_name, other):
     assert "the answer is 42" in asked(client, other, messages).message.content
 
 
+@pytest.mark.parametrize("other", [*OTHERS, *THINKING])
+def test_an_answer_comes_back_as_the_sdk_gives_it(client, other):
+    """The message object itself, with all that filemux and the SDK add to it."""
+    choice = asked(client, "claude-adaptive", [CALL], reasoning_effort="low")
+    assert choice.message.reasoning_content
+    result = {"role": "tool", "tool_call_id": choice.message.tool_calls[0].id, "content": "the answer is 42"}
+    assert "the answer is 42" in asked(client, other, [CALL, choice.message, result]).message.content
+
+
 @pytest.mark.parametrize("model_name", THINKING)
 def test_what_it_thought_can_be_read(client, model_name):
     options = {"model": model_name, "messages": [{"role": "user", "content": "hello"}], "reasoning_effort": "low"}

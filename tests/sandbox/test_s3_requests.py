@@ -251,5 +251,3 @@ def test_a_wrong_key(sandbox: Sandbox):
     with pytest.raises(ClientError) as failed:
         client.head_object(Bucket=BUCKET, Key="a")
     assert code_of(failed) == ("403", 403)
-
-
