@@ -43,7 +43,7 @@ def wrk(
 
 def form(targets: Iterable[str]) -> tuple[bytes, bytes]:
     """What stands before and after the file's bytes."""
-    fields = {"purpose": "user_data", "target_model_names": ",".join(targets)}
+    fields = {"purpose": "user_data"} | ({"target_model_names": names} if (names := ",".join(targets)) else {})
     disposition = f"--{BOUNDARY}\r\nContent-Disposition: form-data; name="
     before = "".join(f'{disposition}"{name}"\r\n\r\n{value}\r\n' for name, value in fields.items())
     before += f'{disposition}"file"; filename="a.pdf"\r\nContent-Type: application/pdf\r\n\r\n'

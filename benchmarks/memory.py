@@ -5,12 +5,12 @@ The spool is written and read, not mapped: its page cache is no part of the proc
 
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.client import upload
-from benchmarks.processes import UNLIMITED, Bench, gateway, model_names
+from benchmarks.processes import UNLIMITED, Bench, Server, gateway, model_names, sandbox, six_providers
 from benchmarks.report import Row, Target
 
 SAMPLE_SECONDS = 0.02
@@ -19,17 +19,25 @@ TARGET = Target("peak_mb", 64)
 
 
 def rows(bench: Bench) -> Iterator[Row]:
-    """Four fast targets; then two, of which one is slow."""
+    """Four fast targets; two, of which one is slow; all six providers."""
     gigabyte = 1_000_000_000 // (8 if bench.quick else 1)
-    yield _measured(bench, "targets 4, unlimited", 2 * gigabyte, UNLIMITED)
-    yield _measured(bench, "targets 2, one at 100 MB/s", gigabyte, (None, SLOW))
+    for case, size_bytes, limits in (
+        ("targets 4, unlimited", 2 * gigabyte, UNLIMITED),
+        ("targets 2, one at 100 MB/s", gigabyte, (None, SLOW)),
+    ):
+        with gateway(bench.provider, limits=limits) as server:
+            yield _measured(server, case, size_bytes, model_names(len(limits)))
+    with sandbox() as simulated:
+        entries = six_providers(simulated)
+        with gateway(bench.provider, entries=entries) as server:
+            yield _measured(server, "all six providers", gigabyte, entries)
 
 
-def _measured(bench: Bench, case: str, size_bytes: int, limits: Sequence[int | None]) -> Row:
+def _measured(server: Server, case: str, size_bytes: int, targets: Iterable[str]) -> Row:
     figures: dict[str, float] = {}
-    with gateway(bench.provider, limits=limits) as server, _growth(server.pid, figures):
+    with _growth(server.pid, figures):
         # Its size untold: a file over OpenAI's 512 MiB is refused as soon as that is known.
-        _, figures["seconds"] = upload(server.url, size_bytes, model_names(len(limits)), chunked=True)
+        _, figures["seconds"] = upload(server.url, size_bytes, targets, chunked=True)
     return Row("memory", f"{size_bytes / 1e9:g} GB, {case}", figures, (TARGET,))
 
 

@@ -10,10 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import psutil
 import yaml
 
 from app.processes import start_child
+from app.sandbox.config import sandbox_configuration
 from app.settings import Environment
 
 MASTER_KEY = "sk-master-of-the-benchmarks"
@@ -63,6 +65,23 @@ def fake_provider() -> Iterator[Server]:
     """`benchmarks.fake_provider`, at the URL that takes uploads as fast as they come."""
     with _listening(["-m", "benchmarks.fake_provider"]) as server:
         yield server
+
+
+@contextmanager
+def sandbox(bytes_per_second: int | None = None) -> Iterator[Server]:
+    """The simulated providers; each request of an upload is taken at that speed."""
+    with _listening(["-m", "app.sandbox", "--port", "0", "--max-file-bytes", str(4 * 10**9)]) as server:
+        if bytes_per_second:
+            fault = {"operation": "upload_file", "bytes_per_second": bytes_per_second, "times": -1}
+            address = server.url.removesuffix("/v1")
+            httpx.post(f"{address}/_sandbox/faults", json=fault).raise_for_status()
+        yield server
+
+
+def six_providers(simulated: Server) -> dict[str, dict[str, str]]:
+    """The sandbox's own model list: an account of every provider."""
+    entries = sandbox_configuration(simulated.url.removesuffix("/v1"))["model_list"]
+    return {entry["model_name"]: entry["litellm_params"] for entry in entries}
 
 
 @contextmanager

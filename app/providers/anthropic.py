@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import orjson
@@ -37,6 +38,7 @@ from app.providers.http import (
     unix_seconds,
 )
 from app.providers.protocol import (
+    NO_LIMIT,
     PURPOSES,
     Capabilities,
     FileContent,
@@ -48,6 +50,7 @@ from app.providers.translated import Call, Translating
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
+VENDOR_HOST = ".anthropic.com"
 NEWEST_VERSION: Final = "2026-10-21"
 MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, 7_776_000
 # A list page's bounds.
@@ -112,6 +115,9 @@ class Anthropic(Translating):
         if params.workspace_id:
             self._headers["anthropic-workspace-id"] = params.workspace_id
         self._base, self._http = f"{params.api_base}/v1", http
+        if not str(URL(self._base).host).endswith(VENDOR_HOST):
+            # As with OpenAI: whoever speaks this API elsewhere has limits of its own, and tells them with a 413.
+            self.capabilities = replace(CAPABILITIES, max_file_bytes=NO_LIMIT)
         self._messages_url = URL(f"{self._base}/messages")
         self._dialect = messages.Dialect(params.api_version != NEWEST_VERSION, params.max_tokens)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class Objects:
         try:
             if ended:
                 with _errors(), suppress(AlreadyExistsError, PreconditionError):
-                    await obstore.put_async(self.store, key, first, mode="create", attributes=attributes)
+                    await obstore.put_async(self.store, key, b"".join(first), mode="create", attributes=attributes)
             elif not await self._exists(key):
                 await self._put_parts(key, _Parts(first, chunks), attributes)
             return await self._stored(file_id)
@@ -193,21 +194,23 @@ class Objects:
         return key
 
 
-async def _first_part(chunks: AsyncIterator[bytes]) -> tuple[bytes, bool]:
+async def _first_part(chunks: AsyncIterator[bytes]) -> tuple[deque[bytes], bool]:
     """The first bytes, and whether they are all."""
-    first = bytearray()
+    first: deque[bytes] = deque()
+    size_bytes = 0
     async for chunk in chunks:
-        first += chunk
-        if len(first) > PART_BYTES:
-            return bytes(first), False
-    return bytes(first), True
+        first.append(chunk)
+        size_bytes += len(chunk)
+        if size_bytes > PART_BYTES:
+            return first, False
+    return first, True
 
 
 class _Parts:
     """An upload's bytes as obstore pulls them. obstore hides what they raise, so it is kept in `interruption`."""
 
-    def __init__(self, first: bytes, chunks: AsyncIterator[bytes]) -> None:
-        self._first: bytes | None = first
+    def __init__(self, first: deque[bytes], chunks: AsyncIterator[bytes]) -> None:
+        self._first = first
         self._chunks = chunks
         self._reading: asyncio.Future[bytes] | None = None
         self._ended = False
@@ -219,9 +222,8 @@ class _Parts:
     async def __anext__(self) -> bytes:
         if self._ended:
             raise UploadInterrupted
-        if self._first is not None:
-            first, self._first = self._first, None
-            return first
+        if self._first:
+            return self._first.popleft()
         self._reading = asyncio.ensure_future(anext(self._chunks))
         try:
             return await self._reading

@@ -37,6 +37,7 @@ from app.providers.http import (
     send_multipart,
 )
 from app.providers.protocol import (
+    NO_LIMIT,
     PURPOSES,
     Capabilities,
     Carriage,
@@ -64,7 +65,6 @@ CHAT_FILES: Mapping[str, Carriage] = {
 
 VENDOR_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 REASONING = b'"reasoning_content"'
-NO_LIMIT = 2**63
 
 CAPABILITIES = Capabilities(
     purposes=PURPOSES,

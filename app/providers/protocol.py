@@ -18,6 +18,8 @@ from app.formats.openai import FileFacts
 Value = TypeVar("Value")
 Carriage = Literal["reference", "inline", "text", "unsupported"]
 
+# For max_file_bytes: whoever it is that has a limit tells it.
+NO_LIMIT = 2**63
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
 
 

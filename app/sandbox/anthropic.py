@@ -29,8 +29,7 @@ from app.sandbox.anthropic_pages import page_by_id, require_known
 from app.sandbox.anthropic_rules import VERSIONS, check
 from app.sandbox.faults import Faults
 from app.sandbox.model import Attachment
-from app.sandbox.openai import bearer_token
-from app.sandbox.provider import Endpoint, OperationName, Provider
+from app.sandbox.provider import Endpoint, OperationName, Provider, bearer_token
 from app.sandbox.store import Store
 
 _MAX_BODY_BYTES = 32 * 1024**2

@@ -1,7 +1,6 @@
 """The simulated model's thinking: signed, so that a later turn shows whether it came back unchanged (wire.md §3d)."""
 
 import base64
-import binascii
 import hashlib
 import hmac
 import re
@@ -40,7 +39,7 @@ def is_sealed(seal: str, shown: str) -> bool:
     """Tell whether `seal` is the one on a thought that showed this."""
     try:
         nonce = base64.b64decode(seal, validate=True)[:_NONCE_BYTES]
-    except binascii.Error:
+    except ValueError:  # no base64, or not even ASCII
         return False
     return hmac.compare_digest(seal.encode(), _seal(nonce, shown).encode())
 

@@ -10,7 +10,8 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.sandbox.openai import OpenAI, bearer_token
+from app.sandbox.openai import OpenAI
+from app.sandbox.provider import bearer_token
 from app.sandbox.openai_answers import answer, plain_failure
 from app.sandbox.openai_completion import Completion
 from app.sandbox.openai_files import FileRules, mint_file_id

@@ -6,8 +6,7 @@ from datetime import UTC, datetime, timedelta
 from starlette.requests import Request
 
 from app.sandbox.bedrock_errors import error_response
-from app.sandbox.openai import bearer_token
-from app.sandbox.provider import Refusal
+from app.sandbox.provider import Refusal, bearer_token
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _ACCESS_KEY = re.compile(_ALGORITHM + r" Credential=([^/,]+)")

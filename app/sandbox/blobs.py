@@ -22,6 +22,10 @@ class Hash(Protocol):
         """Return the digest of all bytes so far."""
 
 
+class Discarded(Exception):
+    """The file that is arriving was discarded meanwhile."""
+
+
 class Incoming:
     """A file that is arriving. While one block is hashed and written, the next one may come in.
 
@@ -36,6 +40,7 @@ class Incoming:
         self._hashes: tuple[Hash, ...] = (self._sha256, *more_hashes)
         self._block = bytearray()
         self._storing: asyncio.Future[None] | None = None
+        self._is_discarded = False
 
     @property
     def sha256(self) -> str:
@@ -43,21 +48,22 @@ class Incoming:
         return self._sha256.hexdigest()
 
     async def write(self, chunk: bytes) -> None:
-        """Append `chunk`."""
+        """Append `chunk`. Raises Discarded."""
         self.size_bytes += len(chunk)
         self._block += chunk
         if len(self._block) >= BLOCK_BYTES:
             await self._flush()
 
     async def finish(self) -> None:
-        """Store what is left and close the file."""
+        """Store what is left and close the file. Raises Discarded."""
         await self._flush()
         await self._settle()
         self._file.close()
 
     async def discard(self) -> None:
         """Leave nothing behind."""
-        with suppress(OSError):
+        self._is_discarded = True
+        with suppress(OSError, Discarded):
             await self._settle()
         self._file.close()
         self.path.unlink(missing_ok=True)
@@ -69,9 +75,10 @@ class Incoming:
             self._storing = asyncio.get_running_loop().run_in_executor(None, self._store, block)
 
     async def _settle(self) -> None:
-        storing, self._storing = self._storing, None
-        if storing is not None:
-            await asyncio.shield(storing)
+        if self._storing is not None:
+            await asyncio.shield(self._storing)
+        if self._is_discarded:
+            raise Discarded
 
     def _store(self, block: bytearray) -> None:
         view = memoryview(block)

@@ -15,7 +15,7 @@ from app.sandbox.gcs_uploads import GcsUploads
 from app.sandbox.objects import Content, ObjectError, StoredObject
 from app.sandbox.objects_documents import CODES, document
 from app.sandbox.objects_xml import XmlApi
-from app.sandbox.openai import bearer_token
+from app.sandbox.provider import bearer_token
 from app.sandbox.store import Store
 
 

@@ -13,8 +13,7 @@ from app.sandbox.gcs_answers import answer, bucket_resource, error_response, obj
 from app.sandbox.gcs_headers import object_headers
 from app.sandbox.objects import BUCKET, Bucket, ObjectError, StoredObject, content_response
 from app.sandbox.objects_pages import MAX_PAGE_SIZE, key_of, token_of
-from app.sandbox.openai import bearer_token
-from app.sandbox.provider import Endpoint, Operation, OperationName, Provider
+from app.sandbox.provider import Endpoint, Operation, OperationName, Provider, bearer_token
 from app.sandbox.store import Store
 
 # They shape the answer, which here is always whole, or say who pays.

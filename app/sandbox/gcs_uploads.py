@@ -18,8 +18,7 @@ from app.sandbox.gcs_headers import check_digests, expected_digests
 from app.sandbox.gcs_json import JsonApi, check_query, number
 from app.sandbox.gcs_related import RelatedBody
 from app.sandbox.objects import Bucket, Content, Draft, ObjectError, StoredObject
-from app.sandbox.openai import bearer_token
-from app.sandbox.provider import Refusal
+from app.sandbox.provider import Refusal, bearer_token
 from app.sandbox.store import Store
 
 _MAX_OBJECT_BYTES = 5 * 1024**4
@@ -71,6 +70,10 @@ class _Session:
     # Requests follow one another.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    async def discard(self) -> None:
+        """Leave nothing behind."""
+        await self.content.discard()
+
 
 @dataclass(frozen=True)
 class _Span:
@@ -91,8 +94,7 @@ class GcsUploads(JsonApi):
 
     def __init__(self, store: Store, faults: Faults, bucket: Bucket) -> None:
         super().__init__(store, faults, bucket)
-        self._sessions: dict[str, _Session] = {}
-        store.on_clear.append(self._clear)
+        self._sessions: dict[str, _Session] = store.uploads()
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes, relative to /upload/storage/v1."""
@@ -180,13 +182,9 @@ class GcsUploads(JsonApi):
         return Response(status_code=499)  # Google's "client closed request" is how it says that it is done
 
     async def _end(self, request: Request) -> None:
-        session = self._sessions.pop(request.query_params["upload_id"])
-        await session.content.discard()
-
-    def _clear(self) -> None:
-        for session in self._sessions.values():
-            session.content.path.unlink(missing_ok=True)
-        self._sessions.clear()
+        session = self._sessions.pop(request.query_params["upload_id"], None)
+        if session is not None:  # else another request, or the switchboard, has ended it
+            await session.discard()
 
     def _require(self, request: Request) -> _Session:
         session = self._sessions.get(request.query_params.get("upload_id", ""))

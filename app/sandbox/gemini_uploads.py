@@ -52,7 +52,7 @@ class _Session:
     # Requests that carry bytes follow one another.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def cancel(self) -> None:
+    async def discard(self) -> None:
         """End without a file."""
         self.status = "cancelled"
         await self.incoming.discard()
@@ -65,7 +65,7 @@ class GeminiUploads:
         self._provider = provider
         self._store = store
         self._files = files
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _Session] = store.uploads()
 
     def key_of(self, upload_id: str) -> str:
         """Return the key that the session was started with: its address needs no other; else something wrong."""
@@ -93,14 +93,14 @@ class GeminiUploads:
             if session.status != "active":
                 raise _refusal("Upload has already been terminated.", session)
             if command == "cancel":
-                await session.cancel()
+                await session.discard()
                 return answer({}, headers=_progress(session))
             if command not in ("upload", "upload, finalize", "finalize"):
                 raise _refusal(f"Invalid X-Goog-Upload-Command: {command}", session)
             try:
                 return await self._take(request, session, command)
             except _Failed as failed:
-                await session.cancel()
+                await session.discard()
                 failed.response.headers.update(_progress(session))
                 raise
 

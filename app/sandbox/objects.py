@@ -4,7 +4,7 @@ import base64
 import hashlib
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -72,8 +72,8 @@ def digest_of(algorithm: str, data: bytes) -> bytes:
 class Content:
     """The bytes of an object, or of a part of one, as they arrive; kept by whoever sets `is_kept`."""
 
-    def __init__(self, store: Store) -> None:
-        self._hashes = {name: make() for name, make in _HASHES.items()}
+    def __init__(self, store: Store, algorithms: Iterable[str] = _HASHES) -> None:
+        self._hashes = {algorithm: _HASHES[algorithm]() for algorithm in algorithms}
         self._incoming = store.incoming(*self._hashes.values())
         self.write = self._incoming.write
         self.finish = self._incoming.finish
@@ -87,7 +87,7 @@ class Content:
         return self._incoming.size_bytes
 
     def digest(self, algorithm: str) -> bytes:
-        """Return the digest by md5, crc32, crc32c or sha256; complete after `finish`."""
+        """Return the digest by sha256, or one of the algorithms it was opened with; complete after `finish`."""
         if algorithm == "sha256":
             return bytes.fromhex(self._incoming.sha256)
         return self._hashes[algorithm].digest()
@@ -154,9 +154,11 @@ class Bucket:
             raise ObjectError("PreconditionFailed")
 
     @asynccontextmanager
-    async def receive(self, chunks: AsyncIterator[bytes], max_bytes: int) -> AsyncIterator[Content]:
+    async def receive(
+        self, chunks: AsyncIterator[bytes], max_bytes: int, algorithms: Iterable[str] = _HASHES
+    ) -> AsyncIterator[Content]:
         """Yield the content once it is complete; afterwards it is gone unless it is kept."""
-        content, max_bytes = Content(self.store), self.store.max_file_bytes or max_bytes
+        content, max_bytes = Content(self.store, algorithms), self.store.max_file_bytes or max_bytes
         try:
             async for chunk in chunks:
                 await content.write(chunk)
@@ -175,7 +177,7 @@ class Bucket:
         self.check(draft.key, draft.generation)
         self.remove(draft.key)
         now = self.store.clock.now()
-        md5 = content.digest("md5")
+        md5 = None if parts else content.digest("md5")
         stored = StoredObject(
             provider=self._provider,
             account=account,
@@ -190,8 +192,8 @@ class Bucket:
             path=content.path,
             key=draft.key,
             generation=now * 1_000_000 + next(self._numbers),
-            etag=f"{_digest_of_digests('md5', parts).hex()}-{len(parts)}" if parts else md5.hex(),
-            md5=None if parts else md5,
+            etag=md5.hex() if md5 else f"{_digest_of_digests('md5', parts).hex()}-{len(parts)}",
+            md5=md5,
             crc32c=content.digest("crc32c"),
             checksum=_checksum(draft.algorithm, content, parts),
             headers=draft.headers,

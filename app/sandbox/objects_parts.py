@@ -31,7 +31,7 @@ class MultipartUpload:
     account: str
     started_at: int
     parts: dict[int, Content] = field(default_factory=dict)
-    # One request at a time finishes or aborts it.
+    # One request at a time puts the parts together or removes them.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def keep(self, number: int, part: Content) -> None:
@@ -42,11 +42,12 @@ class MultipartUpload:
             replaced.path.unlink()
         self.parts[number] = part
 
-    def discard(self) -> None:
-        """Remove all parts."""
-        for part in self.parts.values():
-            part.path.unlink()
-        self.parts.clear()
+    async def discard(self) -> None:
+        """Remove all parts, once nobody puts them together any more."""
+        async with self.turn:
+            for part in self.parts.values():
+                part.path.unlink()
+            self.parts.clear()
 
 
 class MultipartUploads:
@@ -54,8 +55,7 @@ class MultipartUploads:
 
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
-        self._uploads: dict[str, MultipartUpload] = {}
-        bucket.store.on_clear.append(self._clear)
+        self._uploads: dict[str, MultipartUpload] = bucket.store.uploads()
 
     def __iter__(self) -> Iterator[MultipartUpload]:
         """Iterate in the order of the keys."""
@@ -76,9 +76,7 @@ class MultipartUploads:
 
     async def abort(self, upload_id: str, key: str) -> None:
         """End the upload without an object."""
-        upload = self.require(upload_id, key)
-        async with upload.turn:
-            self._end(upload)
+        await self._end(self.require(upload_id, key))
 
     async def finish(
         self, upload_id: str, key: str, named: Sequence[NamedPart], generation: int | None
@@ -89,20 +87,17 @@ class MultipartUploads:
             self.require(upload_id, key)  # another request may have ended it meanwhile
             parts = _chosen(upload, named)
             self._bucket.check(key, generation)
-            async with self._bucket.receive(_bytes_of(parts), _MAX_OBJECT_BYTES) as content:
+            # Its other digests are those of its parts, which are known.
+            async with self._bucket.receive(_bytes_of(parts), _MAX_OBJECT_BYTES, ["crc32c"]) as content:
                 draft = replace(upload.draft, generation=generation)
                 stored = self._bucket.put(draft, content, upload.account, parts)
-            self._end(upload)
+        await self._end(upload)
         return stored
 
-    def _end(self, upload: MultipartUpload) -> None:
+    async def _end(self, upload: MultipartUpload) -> None:
         # A part that is still arriving finds no upload when it is complete.
         self._uploads.pop(upload.id, None)
-        upload.discard()
-
-    def _clear(self) -> None:
-        for upload in [*self]:
-            self._end(upload)
+        await upload.discard()
 
 
 def _chosen(upload: MultipartUpload, named: Sequence[NamedPart]) -> list[Content]:

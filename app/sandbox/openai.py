@@ -23,7 +23,7 @@ from app.sandbox.openai_chat import ChatRequest
 from app.sandbox.openai_completion import Completion, events
 from app.sandbox.openai_files import FileRules, OpenAIFiles
 from app.sandbox.openai_parts import NO_PDF, AudioPart, FilePart, ImagePart, Part, RefusalPart, TextPart, may_be_pdf
-from app.sandbox.provider import Provider, Refusal
+from app.sandbox.provider import Provider, Refusal, bearer_token
 from app.sandbox.store import Store
 
 _MODELS = (
@@ -168,12 +168,6 @@ async def _chat_operation(request: Request) -> str:
         request.state.chat = None
     body = request.state.chat
     return "stream_chat" if isinstance(body, dict) and body.get("stream") is True else "chat"
-
-
-def bearer_token(request: Request) -> str | None:
-    """Return the token of an `Authorization: Bearer` header."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 def _model_object(model: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
+from app.sandbox.blobs import Discarded
 from app.sandbox.exchange import Exchange
 from app.sandbox.faults import Faults
 from app.sandbox.store import Store, account_digest
@@ -28,6 +29,12 @@ class Refusal(Exception):
     def __init__(self, response: Response) -> None:
         super().__init__(response.status_code)
         self.response = response
+
+
+def bearer_token(request: Request) -> str | None:
+    """Return the token of an `Authorization: Bearer` header."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() or None if scheme.lower() == "bearer" else None
 
 
 class Provider(ABC):
@@ -121,3 +128,5 @@ class Operation:
             return await self._endpoint(request, account)
         except Refusal as refusal:
             return refusal.response
+        except Discarded:
+            return provider.failure(404)  # the sandbox was told to forget the upload while bytes of it came

@@ -4,9 +4,9 @@ import hashlib
 import tempfile
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 from app.sandbox.blobs import Hash, Incoming
@@ -53,6 +53,16 @@ class StoredFile:
     path: Path
 
 
+class Upload(Protocol):
+    """An upload of several requests, between its start and its end."""
+
+    async def discard(self) -> None:
+        """Leave nothing of it behind."""
+
+
+AnUpload = TypeVar("AnUpload", bound=Upload)
+
+
 class Store:
     """The state of all simulated providers, with the bytes in a private temporary directory."""
 
@@ -61,15 +71,20 @@ class Store:
         # Replaces every provider's own limit, for benchmarks that upload more than a provider takes.
         self.max_file_bytes = max_file_bytes
         self.requests: Counter[str] = Counter()
-        # Called when everything is forgotten, for those who keep more than files.
-        self.on_clear: list[Callable[[], None]] = []
         self._directory = tempfile.TemporaryDirectory(prefix="filemux-sandbox-")
         # One dict per provider and account, in order of creation.
         self._files: defaultdict[tuple[str, str], dict[str, StoredFile]] = defaultdict(dict)
+        self._uploads: list[dict[str, Any]] = []
 
     def incoming(self, *more_hashes: Hash) -> Incoming:
         """Open a place on disk for a file that is about to arrive."""
         return Incoming(Path(self._directory.name) / uuid4().hex, *more_hashes)
+
+    def uploads(self) -> dict[str, AnUpload]:
+        """Return a new table for uploads under way, by id: when everything is forgotten, they are discarded."""
+        table: dict[str, AnUpload] = {}
+        self._uploads.append(table)
+        return table
 
     def add(self, file: StoredFile) -> None:
         """Make `file` visible to its account."""
@@ -98,12 +113,13 @@ class Store:
         self._sweep()
         return [file for files in self._files.values() for file in files.values()]
 
-    def clear(self) -> None:
-        """Forget all files and counters, and go back to the real time."""
+    async def clear(self) -> None:
+        """Forget all uploads under way, files and counters, and go back to the real time."""
+        for table in self._uploads:
+            while table:
+                await table.popitem()[1].discard()
         for file in self.everything():
             self.remove(file)
-        for forget in self.on_clear:
-            forget()
         self.requests.clear()
         self.clock.reset()
 

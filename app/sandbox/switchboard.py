@@ -45,7 +45,7 @@ class Switchboard:
         return JSONResponse({"files": files, "requests": dict(self._store.requests)})
 
     async def _forget(self, _request: Request) -> Response:
-        self._store.clear()
+        await self._store.clear()
         return Response(status_code=204)
 
     async def _list_faults(self, _request: Request) -> Response:

@@ -19,8 +19,7 @@ from app.sandbox.gemini_generate import GenerativeProvider
 from app.sandbox.gemini_pages import page
 from app.sandbox.gemini_rules import MODELS
 from app.sandbox.model import Attachment
-from app.sandbox.openai import bearer_token
-from app.sandbox.provider import Refusal
+from app.sandbox.provider import Refusal, bearer_token
 
 _VERSIONS = ("v1", "v1beta1")
 _MODELS_PATH = "/publishers/google/models"

@@ -1,4 +1,4 @@
-"""What S3 checks in a request: signature, payload, checksums, framing. Mostly by hand, for boto3 would never send it."""
+"""What S3 checks in a request: signature, payload, checksums, framing. By hand, for boto3 would not send most of it."""
 
 import asyncio
 import base64
@@ -14,7 +14,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.sandbox.conftest import Sandbox, Switchboard
-from tests.sandbox.s3_client import BUCKET, PART_BYTES, code_of, error_code, open_client, put, signed
+from tests.sandbox.s3_client import BUCKET, code_of, error_code, open_client, put, signed
 from tests.sandbox.tls_front import tls_front
 
 _CHUNKED = {
