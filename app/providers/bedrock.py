@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -49,8 +48,8 @@ from app.formats import converse
 from app.formats.answers import Reader
 from app.formats.openai import Chat
 from app.providers.http import Http, base_url, retry_after_seconds
-from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, Objects
-from app.providers.protocol import PURPOSES, Capabilities, FileContent, FileUpload, ProviderFile, ProviderFilePage
+from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, FilesInBucket, Objects
+from app.providers.protocol import PURPOSES, Capabilities
 from app.providers.translated import LARGE_BODY_BYTES, Call, Translating
 
 if TYPE_CHECKING:
@@ -163,10 +162,11 @@ class BedrockParams(BaseModel):
         return endpoint or f"https://bedrock.{self.aws_region_name}.amazonaws.com"
 
 
-class Bedrock(Translating):
+class Bedrock(FilesInBucket, Translating):
     """One Bedrock account in one region, with its bucket if it has one."""
 
     name = "bedrock"
+    bucket_param = "s3_bucket_name"
 
     def __init__(self, params: BedrockParams, http: Http) -> None:
         self._params, self._http = params, http
@@ -198,37 +198,6 @@ class Bedrock(Translating):
         else:
             signer.add_auth(request)
         return dict(request.headers.items())
-
-    # --- files --------------------------------------------------------------------------------------------------
-
-    def _files(self) -> Objects:
-        if self._bucket is None:
-            raise Unsupported("this account keeps no files: it has no s3_bucket_name")
-        return self._bucket
-
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """Put an object. S3 has no purposes, and no expiry but the bucket's own."""
-        return await self._files().upload_file(upload)
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """See Provider."""
-        return await self._files().retrieve_file(provider_file_id)
-
-    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
-        """See Provider."""
-        return self._files().read_file(provider_file_id)
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """See Provider."""
-        return await self._files().list_files(after, limit)
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        await self._files().delete_file(provider_file_id)
-
-    def chosen_file_id(self, replica_id: str) -> str:
-        """See Provider."""
-        return self._files().file_id_of(replica_id)
 
     # --- chat ---------------------------------------------------------------------------------------------------
 

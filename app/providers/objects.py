@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import quote, unquote
 
 import obstore
@@ -70,7 +70,10 @@ class Objects:
 
     async def check(self) -> None:
         """List one object: it needs bucket and credentials."""
-        await self.list_files(None, 1)
+        try:
+            await self.list_files(None, 1)
+        except Missing as failure:
+            raise self._no_bucket() from failure
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """Put the object; in parts, from the second on, when it is larger than one."""
@@ -90,7 +93,7 @@ class Objects:
                 await self._put_parts(key, _Parts(first, chunks), attributes)
             return await self._stored(file_id)
         except Missing as failure:
-            raise Missing(f"there is no bucket {self.bucket}") from failure
+            raise self._no_bucket() from failure
         except Unavailable as failure:
             # Its name tells later whether it was made.
             failure.outcome_unknown = True
@@ -125,6 +128,10 @@ class Objects:
             with suppress(Exception):
                 await put
             raise
+        except Missing:
+            # Also what is left of an upload whose last answer was lost: obstore cleans up, and finds none to clean.
+            if not await self._exists(key):
+                raise
         except Unavailable:
             if parts.interruption is not None:
                 raise parts.interruption from None
@@ -187,11 +194,58 @@ class Objects:
         with _errors():
             await obstore.delete_async(self.store, self._key(provider_file_id))
 
+    def _no_bucket(self) -> Missing:
+        return Missing(f"there is no bucket {self.bucket}")
+
     def _key(self, provider_file_id: str) -> str:
         key = provider_file_id.removeprefix(f"{self.scheme}://{self.bucket}/")
         if key == provider_file_id:
             raise Missing(f"{provider_file_id[:200]!r} is not in the bucket {self.bucket}")
         return key
+
+
+class FilesInBucket:
+    """The file verbs of a provider whose files are objects. Without a bucket an account keeps none.
+
+    `bucket_param` is the parameter that names the bucket.
+    """
+
+    bucket_param: ClassVar[str]
+    _bucket: Objects | None
+
+    async def _objects(self) -> Objects:
+        return self._named_bucket()
+
+    def _named_bucket(self) -> Objects:
+        if self._bucket is None:
+            raise Unsupported(f"this account keeps no files: it has no {self.bucket_param}")
+        return self._bucket
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """Put an object. A bucket has no purposes, and no expiry but its own."""
+        return await (await self._objects()).upload_file(upload)
+
+    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
+        """See Provider."""
+        return await (await self._objects()).retrieve_file(provider_file_id)
+
+    @asynccontextmanager
+    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+        """See Provider."""
+        async with (await self._objects()).read_file(provider_file_id) as content:
+            yield content
+
+    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+        """See Provider."""
+        return await (await self._objects()).list_files(after, limit)
+
+    async def delete_file(self, provider_file_id: str) -> None:
+        """See Provider."""
+        await (await self._objects()).delete_file(provider_file_id)
+
+    def chosen_file_id(self, replica_id: str) -> str:
+        """See Provider."""
+        return self._named_bucket().file_id_of(replica_id)
 
 
 async def _first_part(chunks: AsyncIterator[bytes]) -> tuple[deque[bytes], bool]:

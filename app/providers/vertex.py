@@ -6,8 +6,7 @@ Contract: https://cloud.google.com/vertex-ai/generative-ai/docs/model-reference/
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -26,12 +25,12 @@ from obstore.store import GCSStore
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from yarl import URL
 
-from app.errors import ProviderError, Unauthorized, Unavailable, Unsupported
+from app.errors import ProviderError, Unauthorized, Unavailable
 from app.formats.openai import Chat
 from app.providers import gemini
 from app.providers.http import Http, base_url
-from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, Objects
-from app.providers.protocol import PURPOSES, Capabilities, FileContent, FileUpload, ProviderFile, ProviderFilePage
+from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, FilesInBucket, Objects
+from app.providers.protocol import PURPOSES, Capabilities
 from app.providers.translated import Call
 
 if TYPE_CHECKING:
@@ -138,10 +137,11 @@ class VertexParams(BaseModel):
         return f"https://{self.vertex_location}-aiplatform.googleapis.com"
 
 
-class Vertex(gemini.GenerateContent):
+class Vertex(FilesInBucket, gemini.GenerateContent):
     """One Vertex AI project in one location, with its bucket if it has one."""
 
     name = "vertex_ai"
+    bucket_param = "gcs_bucket"
 
     def __init__(self, params: VertexParams, http: Http) -> None:
         self._params, self._http = params, http
@@ -173,40 +173,11 @@ class Vertex(gemini.GenerateContent):
 
     # --- files --------------------------------------------------------------------------------------------------
 
-    async def _files(self) -> Objects:
-        if self._bucket is None:
-            raise _no_bucket()
+    async def _objects(self) -> Objects:
+        bucket = self._named_bucket()
         # What is wrong with them would not be told through obstore.
         await self._credentials.current()
-        return self._bucket
-
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """Put an object. Google Cloud Storage has no purposes, and no expiry but the bucket's own."""
-        return await (await self._files()).upload_file(upload)
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """See Provider."""
-        return await (await self._files()).retrieve_file(provider_file_id)
-
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
-        """See Provider."""
-        async with (await self._files()).read_file(provider_file_id) as content:
-            yield content
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """See Provider."""
-        return await (await self._files()).list_files(after, limit)
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        await (await self._files()).delete_file(provider_file_id)
-
-    def chosen_file_id(self, replica_id: str) -> str:
-        """See Provider."""
-        if self._bucket is None:
-            raise _no_bucket()
-        return self._bucket.file_id_of(replica_id)
+        return bucket
 
     # --- chat ---------------------------------------------------------------------------------------------------
 
@@ -225,10 +196,6 @@ class Vertex(gemini.GenerateContent):
             for file_id in chat.file_ids():
                 if file_id.startswith(self._bucket.file_id_of("")):
                     await self.retrieve_file(file_id)
-
-
-def _no_bucket() -> Unsupported:
-    return Unsupported("this account keeps no files: it has no gcs_bucket")
 
 
 def _bucket(params: VertexParams, bucket: str, credentials: _AccountCredentials) -> Objects:

@@ -11,10 +11,10 @@ from starlette.routing import BaseRoute, Mount
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.sandbox.openai import OpenAI
-from app.sandbox.provider import bearer_token
 from app.sandbox.openai_answers import answer, plain_failure
 from app.sandbox.openai_completion import Completion
 from app.sandbox.openai_files import FileRules, mint_file_id
+from app.sandbox.provider import bearer_token
 
 _API_VERSION = re.compile(r"\d{4}-\d{2}-\d{2}(-preview)?")
 # What the front of Azure answers itself, before any model's server sees the request [U but for 401 and 404].

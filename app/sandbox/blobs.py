@@ -51,7 +51,7 @@ class Incoming:
         """Append `chunk`. Raises Discarded."""
         self.size_bytes += len(chunk)
         self._block += chunk
-        if len(self._block) >= BLOCK_BYTES:
+        if len(self._block) >= BLOCK_BYTES or self._is_discarded:
             await self._flush()
 
     async def finish(self) -> None:

@@ -404,7 +404,7 @@ async def test_files_are_reached_with_an_assumed_role(http, aws, monkeypatch):
 async def test_the_check_needs_the_bucket_too(http, aws):
     async with canned(body=b'{"modelSummaries": []}') as (url, _):
         await account(http, url, **KEYS, s3_bucket_name="files", s3_endpoint_url=aws).check()
-        with pytest.raises(Unavailable):
+        with pytest.raises(Missing, match="there is no bucket nobodys"):
             await account(http, url, **KEYS, s3_bucket_name="nobodys", s3_endpoint_url=aws).check()
         with pytest.raises(Unauthorized):
             await account(http, url, api_key="key", s3_bucket_name="files", s3_endpoint_url=aws).check()
@@ -418,9 +418,10 @@ async def test_without_a_bucket_there_are_no_files(http):
             await call
     with pytest.raises(Unsupported):
         await bedrock.delete_file("x")
-    for call in (bedrock.read_file, bedrock.chosen_file_id):
-        with pytest.raises(Unsupported):
-            call("x")
+    with pytest.raises(Unsupported):
+        await bedrock.read_file("x").__aenter__()
+    with pytest.raises(Unsupported):
+        bedrock.chosen_file_id("0" * 32)
 
 
 @pytest.mark.parametrize(

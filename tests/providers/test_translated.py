@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from contextlib import aclosing
+from contextlib import AsyncExitStack
 
 import pytest
 from hypothesis import example, given, settings
@@ -131,13 +131,14 @@ def test_garbage_is_unavailable_or_nothing(pieces):
 async def streamed(http, body):
     """What a client would be sent of this stream, and the error that ended it."""
     received = bytearray()
-    async with canned(body=body, headers={"content-type": "text/event-stream"}) as (url, _):
-        async with aclosing(await account(http, url).stream_chat(chat_request(stream=True))) as stream:
-            try:
-                async for chunk in stream:
-                    received += chunk
-            except Unavailable as failure:
-                return bytes(received), failure
+    async with canned(body=body) as (url, _), AsyncExitStack() as stack:
+        stream = await account(http, url).stream_chat(chat_request(stream=True))
+        stack.push_async_callback(stream.aclose)
+        try:
+            async for chunk in stream:
+                received += chunk
+        except Unavailable as failure:
+            return bytes(received), failure
     return bytes(received), None
 
 

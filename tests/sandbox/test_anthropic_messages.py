@@ -292,7 +292,9 @@ async def test_a_call_without_the_thought_that_led_to_it_is_refused(client, thin
         ([thought | {"thinking": "something else"}, call], "Invalid `signature` in `thinking` block"),
         ([thought | {"signature": "c2ln"}, call], "Invalid `signature` in `thinking` block"),
         ([thought | {"signature": "?"}, call], "Invalid `signature` in `thinking` block"),
+        ([thought | {"signature": "é"}, call], "Invalid `signature` in `thinking` block"),
         ([{"type": "redacted_thinking", "data": "c2ln"}, call], "Invalid `data` in `redacted_thinking` block"),
+        ([{"type": "redacted_thinking", "data": "é"}, call], "Invalid `data` in `redacted_thinking` block"),
     ):
         conversation[1]["content"] = blocks
         with pytest.raises(anthropic.BadRequestError) as refused:
