@@ -1,6 +1,8 @@
 """What the gateway does against what /openapi.json says it does."""
 
 import json
+import re
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import version
 
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 
 from app.routes import ROUTES
+from app.sandbox.config import sandbox_configuration
 from tests.conftest import MASTER_KEY
 from tests.support.awkward import ANCHOR, AWKWARD, answered, part, upload
 from tests.support.openapi_document import (
@@ -56,6 +59,14 @@ def test_the_document_is_valid_and_has_no_dead_part():
     assert unused == []
 
 
+def test_the_gateways_own_error_codes_are_described_and_nothing_else():
+    modules = [path for path in PATH.parent.rglob("*.py") if "sandbox" not in path.parts]
+    source = "".join(path.read_text() for path in modules)
+    codes = {one["const"] for one in DOCUMENT["components"]["schemas"]["ErrorCode"]["anyOf"] if "const" in one}
+    assert set(re.findall(r'\b(?:code=|default_code = )"(\w+)"', source)) <= codes
+    assert [code for code in codes if f'"{code}"' not in source] == []
+
+
 def test_the_document_is_served_without_a_key(gateway):
     answer = httpx.get(f"{gateway.url}/openapi.json")
     assert (answer.status_code, answer.content) == (200, PATH.read_bytes())
@@ -94,7 +105,32 @@ def test_every_operation_answers_as_described(case, gateway, session):
     )
 
 
-ACCOUNTS = {"mini": "first", "four": "first", "other": "second", "azure": "azure"}
+# Whose files each model name can refer to; `vllm` has no Files API.
+ACCOUNTS = {"mini": "first", "four": "first", "other": "second", "azure": "azure", "vllm": None}
+# What the files of the machine are, and how the providers take that in a chat; `vllm` takes a PDF inline.
+TYPES = {
+    "a.pdf": ("application/pdf", "reference"),
+    "a.png": ("image/png", "inline"),
+    "a.txt": ("text/plain", "text"),
+    "a.zip": ("application/zip", "unsupported"),
+}
+
+
+@dataclass
+class Uploaded:
+    """A file as the client knows it."""
+
+    filename: str
+    content: bytes
+    accounts: set[str | None]
+
+    def refusal(self, model):
+        """The code with which a chat about it is refused, if it is."""
+        carriage = TYPES[self.filename][1]
+        if carriage == "unsupported":
+            return "unsupported_file_type"
+        has_replica = ACCOUNTS[model] in (None, *self.accounts)
+        return "file_without_replica" if carriage == "reference" and not has_replica else None
 
 
 class FileLives(RuleBasedStateMachine):
@@ -112,15 +148,19 @@ class FileLives(RuleBasedStateMachine):
 
     @rule(
         target=files,
-        content=st.binary(min_size=1, max_size=100),
+        text=st.text(min_size=1, max_size=100),
+        filename=st.sampled_from(sorted(TYPES)),
         names=st.sets(st.sampled_from(sorted(ACCOUNTS)), min_size=1),
         purpose=st.sampled_from(["user_data", "batch"]),
     )
-    def upload(self, content, names, purpose):
+    def upload(self, text, filename, names, purpose):
+        content = text.encode()
         form = {"purpose": purpose, "target_model_names": sorted(names)}
-        answer = self.http.post(f"{self.url}/files", data=form, files={"file": ("a.jsonl", content)})
-        file = described("createFile", answer).json()
-        self.alive[file["id"]] = (content, {ACCOUNTS[name] for name in names}, purpose)
+        part = (filename, content, TYPES[filename][0])
+        file = described("createFile", self.http.post(f"{self.url}/files", data=form, files={"file": part})).json()
+        accounts = {ACCOUNTS[name] for name in names}
+        assert len(file["filemux"]["targets"]) == len(accounts - {None})
+        self.alive[file["id"]] = Uploaded(filename, content, accounts)
         return file["id"]
 
     @rule(file_id=files)
@@ -128,30 +168,51 @@ class FileLives(RuleBasedStateMachine):
         answer = described("retrieveFile", self.http.get(f"{self.url}/files/{file_id}"))
         assert answer.status_code == (200 if file_id in self.alive else 404)
 
+    def _read(self, file_id, **headers):
+        answer = self.http.get(f"{self.url}/files/{file_id}/content", headers=headers)
+        return described("retrieveFileContent", answer)
+
     @rule(file_id=files)
     def read(self, file_id):
-        answer = described("retrieveFileContent", self.http.get(f"{self.url}/files/{file_id}/content"))
-        content, _, purpose = self.alive.get(file_id, (None, None, None))
+        answer = self._read(file_id)
+        if file := self.alive.get(file_id):
+            assert (answer.status_code, answer.content) == (200, file.content)
+            assert answer.headers["accept-ranges"] == "bytes"
+        else:
+            assert answer.status_code == 404
+
+    @rule(file_id=files, first=st.integers(0, 120), length=st.none() | st.integers(1, 120))
+    def read_a_range(self, file_id, first, length):
+        answer = self._read(file_id, range=f"bytes={first}-{first + length - 1 if length else ''}")
+        content = self.alive[file_id].content if file_id in self.alive else None
         if content is None:
             assert answer.status_code == 404
-        elif purpose == "user_data":
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "content_not_available")
+        elif first >= len(content):
+            assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(content)}")
         else:
-            assert (answer.status_code, answer.content) == (200, content)
+            wanted = content[first:][:length]
+            assert (answer.status_code, answer.content) == (206, wanted)
+            content_range = f"bytes {first}-{first + len(wanted) - 1}/{len(content)}"
+            assert answer.headers["content-range"] == content_range
+
+    @rule(file_id=files)
+    def read_what_is_known(self, file_id):
+        content = self.alive[file_id].content if file_id in self.alive else b""
+        answer = self._read(file_id, **{"if-none-match": f'"{sha256(content).hexdigest()}"'})
+        assert (answer.status_code, answer.content == b"") == ((304, True) if content else (404, False))
 
     @rule(file_id=files, model=st.sampled_from(sorted(ACCOUNTS)), stream=st.booleans())
     def chat(self, file_id, model, stream):
         messages = [{"role": "user", "content": [{"type": "file", "file": {"file_id": file_id}}]}]
         body = {"model": model, "messages": messages, "stream": stream}
         answer = described("createChatCompletion", self.http.post(f"{self.url}/chat/completions", json=body))
-        content, accounts, _ = self.alive.get(file_id, (None, (), None))
-        if content is None:
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_not_found")
-        elif ACCOUNTS[model] not in accounts:
-            assert (answer.status_code, answer.json()["error"]["code"]) == (400, "file_without_replica")
+        file = self.alive.get(file_id)
+        refusal = file.refusal(model) if file else "file_not_found"
+        if refusal:
+            assert (answer.status_code, answer.json()["error"]["code"]) == (400, refusal)
         else:
             assert answer.status_code == 200
-            assert stream or f"sha256={sha256(content).hexdigest()}" in answer.text
+            assert stream or f"sha256={sha256(file.content).hexdigest()}" in answer.text
 
     @rule(file_id=files)
     def delete(self, file_id):
@@ -172,6 +233,29 @@ class FileLives(RuleBasedStateMachine):
 def test_files_live_as_described(clients):
     bounds = settings(max_examples=30, stateful_step_count=20, derandomize=True, database=None, deadline=None)
     run_state_machine_as_test(lambda: FileLives(clients), settings=bounds)
+
+
+def test_what_other_formats_add_to_an_answer_is_described(make_gateway, sandbox_process, session):
+    """The model's thinking, and what was left out of the request."""
+    [claude] = [
+        one for one in sandbox_configuration(sandbox_process.url)["model_list"] if one["model_name"] == "claude-sonnet"
+    ]
+    claude["litellm_params"]["drop_params"] = True
+    body = {
+        "model": "claude-sonnet",
+        "messages": [{"role": "user", "content": "hello"}],
+        "reasoning_effort": "low",
+        "seed": 1,
+    }
+    with make_gateway(model_list=[claude]) as running:
+        headers = {"Authorization": f"Bearer {MASTER_KEY}"}
+        answer = session.post(f"{running.url}/v1/chat/completions", json=body, headers=headers)
+    completion = described("createChatCompletion", answer).json()
+    shape = DOCUMENT["components"]["schemas"]["ChatCompletion"]["properties"]
+    message = shape["choices"]["items"]["properties"]["message"]["properties"]
+    assert completion["filemux"] == {"dropped_params": ["seed"]}
+    assert completion["choices"][0]["message"]["reasoning_content"]
+    assert {"filemux"} <= set(shape) and {"reasoning_content"} <= set(message)
 
 
 @pytest.mark.parametrize(("status", "request_parts"), [(one[0], one[1:]) for one in AWKWARD.values()], ids=AWKWARD)

@@ -42,8 +42,6 @@ from app.formats.openai import (
 PROVIDER = "anthropic"
 IMAGES = frozenset({"image/png", "image/jpeg", "image/gif", "image/webp"})
 _THINKING = ("thinking", "redacted_thinking")
-# https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking#feature-compatibility
-_LEAST_TO_THINK = {"temperature": 1.0, "top_p": 0.95}
 _CALL_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _FINISH: Mapping[str, FinishReason] = {
     "end_turn": "stop",
@@ -124,7 +122,7 @@ def _stop(parameters: Parameters, body: dict[str, Any]) -> None:
 
 def _sampling(parameters: Parameters, dialect: Dialect, body: dict[str, Any]) -> None:
     thinks = body.get("thinking", {}).get("type") in ("enabled", "adaptive")
-    for name, least in _LEAST_TO_THINK.items():
+    for name, least in claude.LEAST_TO_THINK.items():
         value = parameters.take(name)
         if value is None:
             continue

@@ -12,6 +12,9 @@ _WITH_BUDGET = re.compile(r"claude-(?:[123][-.]|instant|(?:opus|sonnet|haiku)-4(
 # The highest leaves room for an answer in the 32,000 tokens of Opus 4.1, the fewest of them.
 _BUDGETS = {"minimal": 1024, "low": 1024, "medium": 4096, "high": 16384, "xhigh": 24576, "max": 24576}
 _EFFORTS = {"minimal": "low", "low": "low", "medium": "medium", "high": "high", "xhigh": "xhigh", "max": "max"}
+# What sampling may not go below where the model thinks
+# (https://docs.anthropic.com/en/docs/build-with-claude/extended-thinking#feature-compatibility).
+LEAST_TO_THINK = {"temperature": 1.0, "top_p": 0.95}
 # The vendor takes no smaller budget, and none that is not below the answer's limit.
 MIN_BUDGET = 1024
 

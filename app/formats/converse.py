@@ -184,7 +184,20 @@ def _effort(chat: Chat, body: Mapping[str, Any], output: dict[str, Any]) -> dict
         return {}
     if told.effort:
         output["effort"] = told.effort
-    return {"additionalModelRequestFields": {"thinking": told.thinking}} if told.thinking else {}
+    if told.thinking is None:
+        return {}
+    if told.thinking["type"] != "disabled":
+        _leave_room_to_think(chat.parameters, body)
+    return {"additionalModelRequestFields": {"thinking": told.thinking}}
+
+
+def _leave_room_to_think(parameters: Parameters, body: Mapping[str, Any]) -> None:
+    """Claude does not think with less chance than this; the answer can do without, and it is said in it."""
+    inference = body.get("inferenceConfig", {})
+    for name, sent in (("temperature", "temperature"), ("top_p", "topP")):
+        if inference.get(sent, 1.0) < claude.LEAST_TO_THINK[name]:
+            del inference[sent]
+            parameters.dropped.append(name)
 
 
 def _request_metadata(parameters: Parameters) -> dict[str, Any]:

@@ -317,7 +317,7 @@ class Parameters:
         return getattr(self._request, name)
 
     def leave_out(self, name: str) -> None:
-        """Drop what the vendor always refuses and the answer can do without; it is said in the answer."""
+        """Drop what has no place at the vendor and the answer can do without, if it was given; the answer says so."""
         if name in self._left:
             self._left.discard(name)
             self.dropped.append(name)

@@ -5,8 +5,8 @@ Contract: https://docs.anthropic.com/en/api/files-create and …/messages.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Any, Final, Literal
 
@@ -17,11 +17,7 @@ from yarl import URL
 from app.errors import (
     Missing,
     ProviderError,
-    ProviderTooLarge,
     QuotaExceeded,
-    RateLimited,
-    Rejected,
-    Unauthorized,
     Unavailable,
     Unsupported,
 )
@@ -29,10 +25,10 @@ from app.formats import anthropic as messages
 from app.formats.answers import Reader
 from app.formats.openai import Chat
 from app.providers.http import (
-    READ_CHUNK_BYTES,
     Http,
     base_url,
     json_object,
+    plain_error,
     retry_after_seconds,
     send_multipart,
     unix_seconds,
@@ -125,10 +121,7 @@ class Anthropic(Translating):
         return URL(self._base + path, encoded=True).with_query(params or {})
 
     async def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
-        answer = await self._http.call(method, self._url(path, params), headers=self._headers)
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
-        return json_object(answer.content)
+        return await self._http.json(method, self._url(path, params), headers=self._headers, error_of=self._error)
 
     async def check(self) -> None:
         """List one model: free, and it needs endpoint and key."""
@@ -154,14 +147,10 @@ class Anthropic(Translating):
         """GET /v1/files/{id}."""
         return _provider_file(await self._call("GET", f"/files/{provider_file_id}"))
 
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
         """GET /v1/files/{id}/content, which it allows for files of its own tools."""
         url = self._url(f"/files/{provider_file_id}/content")
-        async with self._http.open("GET", url, headers=self._headers) as answer:
-            if answer.status >= 300:
-                raise self._error(answer.status, answer.headers, await answer.read())
-            yield FileContent(answer.content.iter_chunked(READ_CHUNK_BYTES), answer.content_length)
+        return self._http.content(url, headers=self._headers, error_of=self._error)
 
     async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
         """GET /v1/files, newest first; the older beta shape pages by after_id (wire.md §3b)."""
@@ -207,23 +196,9 @@ class Anthropic(Translating):
         """Status and documented code → our tree (wire.md §3b); never by the message's text."""
         message, kind, code = _error_fields(content)
         message = message or f"the provider answered {status}"
-        wait = retry_after_seconds(headers)
-        if status in (401, 403):
-            # The vendor's text may quote our key.
-            return Unauthorized(f"the provider refused the gateway's credentials ({status})")
         if status == 402 or code == "storage_quota_exceeded" or str(code).endswith("_spend_limit_reached"):
             return QuotaExceeded(message)
-        if status == 404:
-            return Missing(message)
-        if status == 413:
-            return ProviderTooLarge(message)
-        if status in (405, 501):
-            return Unsupported(message)
-        if status in (408, 409, 425, 429):
-            return RateLimited(message, retry_after_seconds=wait)
-        if status >= 500 or status < 400:
-            return Unavailable(f"the provider answered {status}", retry_after_seconds=wait)
-        return Rejected(message, code=code or kind)
+        return plain_error(status, message, wait=retry_after_seconds(headers), code=code or kind)
 
 
 def _error_fields(content: bytes) -> tuple[str | None, str | None, str | None]:

@@ -17,12 +17,10 @@ from yarl import URL
 from app.errors import (
     Missing,
     ProviderError,
-    ProviderTooLarge,
     RateLimited,
     Rejected,
     Unauthorized,
     Unavailable,
-    Unsupported,
 )
 from app.formats import gemini
 from app.formats.answers import Reader
@@ -32,6 +30,7 @@ from app.providers.http import (
     Http,
     base_url,
     json_object,
+    plain_error,
     retry_after_seconds,
     send_upload,
     unix_seconds,
@@ -109,21 +108,12 @@ class GenerateContent(Translating):
         details = {str(one.get("@type")).rpartition(".")[2]: one for one in error.get("details") or ()}
         message = str(error.get("message") or f"the provider answered {status}")[:2000]
         wait = retry_after_seconds(headers) or _seconds(details.get("RetryInfo", {}).get("retryDelay"))
-        if status in (401, 403) or details.get("ErrorInfo", {}).get("reason") == API_KEY_INVALID:
-            # A wrong key is a 400. The vendor's text may quote ours.
+        if details.get("ErrorInfo", {}).get("reason") == API_KEY_INVALID:
+            # A wrong key is a 400.
             return Unauthorized(f"the provider refused the gateway's credentials ({status})")
-        if status == 404:
-            return Missing(message)
-        if status == 413:
-            return ProviderTooLarge(message)
-        if status in (405, 501):
-            return Unsupported(message)
-        if status in (408, 409, 425, 429):
-            code = ALREADY_EXISTS if status == 409 else None
-            return RateLimited(message, code=code, retry_after_seconds=wait)
-        if status >= 500 or status < 400:
-            return Unavailable(f"the provider answered {status}", retry_after_seconds=wait)
-        return Rejected(message, code=error.get("status"))
+        if status == 409:
+            return RateLimited(message, code=ALREADY_EXISTS, retry_after_seconds=wait)
+        return plain_error(status, message, wait=wait, code=error.get("status"))
 
 
 def verb_of(chat: Chat) -> str:
@@ -168,10 +158,7 @@ class Gemini(GenerateContent):
         return URL(self._base + path, encoded=True).with_query(params or {})
 
     async def _call(self, method: str, url: URL) -> dict[str, Any]:
-        answer = await self._http.call(method, url, headers=self._headers)
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
-        return json_object(answer.content)
+        return await self._http.json(method, url, headers=self._headers, error_of=self._error)
 
     async def check(self) -> None:
         """List one model: free, and it needs endpoint and key."""

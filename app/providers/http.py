@@ -21,8 +21,17 @@ import orjson
 from httpx_aiohttp import AiohttpTransport
 from yarl import URL
 
-from app.errors import ProviderError, Unavailable
-from app.providers.protocol import FileUpload, UploadInterrupted
+from app.errors import (
+    Missing,
+    ProviderError,
+    ProviderTooLarge,
+    RateLimited,
+    Rejected,
+    Unauthorized,
+    Unavailable,
+    Unsupported,
+)
+from app.providers.protocol import FileContent, FileUpload, UploadInterrupted
 
 # Status, headers and content of a refusal → our error.
 ErrorOf = Callable[[int, Mapping[str, str], bytes], ProviderError]
@@ -54,6 +63,28 @@ class Http:
             return await self.client.request(method, str(url), headers=dict(headers), content=body)
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise Unavailable(f"no answer from the provider ({type(failure).__name__})") from failure
+
+    async def json(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        error_of: ErrorOf,
+    ) -> dict[str, Any]:
+        """The JSON object with which an ordinary call is answered. Raises what `error_of` makes of a refusal."""
+        answer = await self.call(method, url, headers=headers)
+        if answer.status_code >= 300:
+            raise error_of(answer.status_code, answer.headers, answer.content)
+        return json_object(answer.content)
+
+    @asynccontextmanager
+    async def content(self, url: URL, *, headers: Mapping[str, str], error_of: ErrorOf) -> AsyncIterator[FileContent]:
+        """A file's bytes as they arrive. Raises what `error_of` makes of a refusal."""
+        async with self.open("GET", url, headers=headers) as answer:
+            if answer.status >= 300:
+                raise error_of(answer.status, answer.headers, await answer.read())
+            yield FileContent(answer.content.iter_chunked(READ_CHUNK_BYTES), answer.content_length)
 
     @asynccontextmanager
     async def open(
@@ -112,6 +143,35 @@ def connection_errors() -> Iterator[None]:
             raise failure.__cause__ from None
         reason = f"the connection to the provider broke ({type(failure).__name__})"
         raise Unavailable(reason, outcome_unknown=True) from failure
+
+
+def plain_error(
+    status: int, message: str, *, wait: float | None = None, param: str | None = None, code: str | None = None
+) -> ProviderError:
+    """What a status means where no documented code says more (wire.md §0.5).
+
+    `wait` is the patience that the provider asked for, `code` its own word for what is wrong with a request.
+    """
+    kind: type[ProviderError]
+    match status:
+        case 401 | 403:
+            # The vendor's text may quote our key.
+            return Unauthorized(f"the provider refused the gateway's credentials ({status})")
+        case 404:
+            kind = Missing
+        case 413:
+            kind = ProviderTooLarge
+        case 405 | 501:
+            kind = Unsupported
+        case 408 | 409 | 425 | 429:
+            kind = RateLimited
+        case _ if 400 <= status < 500:
+            kind = Rejected
+        case _:
+            # What is wrong inside the provider is nobody's business but its own.
+            kind, message = Unavailable, f"the provider answered {status}"
+    patience = wait if kind.retryable else None
+    return kind(message, retry_after_seconds=patience, param=param, code=code if kind is Rejected else None)
 
 
 def retry_after_seconds(headers: Mapping[str, str]) -> float | None:

@@ -27,14 +27,12 @@ from obstore.store import GCSStore, S3Store
 from app.errors import (
     Missing,
     ProviderError,
-    ProviderTooLarge,
     RateLimited,
-    Rejected,
     Unauthorized,
     Unavailable,
     Unsupported,
 )
-from app.providers.http import READ_CHUNK_BYTES
+from app.providers.http import READ_CHUNK_BYTES, plain_error
 from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage, UploadInterrupted
 
 if TYPE_CHECKING:
@@ -312,16 +310,8 @@ def _errors() -> Iterator[None]:
 def _refusal(text: str) -> ProviderError:
     """The error for a refusal that obstore has no class for: it keeps the status in its own words only."""
     found = _STATUS.search(text)
-    status = int(found[1]) if found else 503
     reason = f"the object store did not answer as it should ({text.partition(chr(10))[0][:200]})"
-    if status == 404:
-        return Missing(NO_OBJECT)
-    if status in (401, 403):
-        return Unauthorized(NOT_OURS)
-    if status == 413:
-        return ProviderTooLarge(reason)
-    if status in (405, 501):
-        return Unsupported(reason)
-    if status in (408, 409, 425, 429):
-        return RateLimited(reason)
-    return Unavailable(reason) if status >= 500 or status < 400 else Rejected(reason)
+    if found is None:
+        return Unavailable(reason)
+    status = int(found[1])
+    return plain_error(status, NO_OBJECT if status == 404 else reason)

@@ -6,7 +6,7 @@ Contract: https://platform.openai.com/docs/api-reference/files and …/chat.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,23 +16,19 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from yarl import URL
 
 from app.errors import (
-    Missing,
     ProviderError,
-    ProviderTooLarge,
     QuotaExceeded,
-    RateLimited,
     Rejected,
-    Unauthorized,
     Unavailable,
     Unsupported,
 )
 from app.providers.http import (
     CHAT_READ_SECONDS,
-    READ_CHUNK_BYTES,
     Http,
     base_url,
     connection_errors,
     json_object,
+    plain_error,
     retry_after_seconds,
     send_multipart,
 )
@@ -140,10 +136,7 @@ class OpenAI:
         return "/chat/completions"
 
     async def _call(self, method: str, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
-        answer = await self._http.call(method, self._url(path, params), headers=self._headers)
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
-        return json_object(answer.content)
+        return await self._http.json(method, self._url(path, params), headers=self._headers, error_of=self._error)
 
     async def check(self) -> None:
         """List the models: free, and it needs endpoint and key."""
@@ -169,14 +162,10 @@ class OpenAI:
         """GET /files/{id}."""
         return _provider_file(await self._call("GET", f"/files/{provider_file_id}"))
 
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
         """GET /files/{id}/content."""
         url = self._url(f"/files/{provider_file_id}/content")
-        async with self._http.open("GET", url, headers=self._headers) as answer:
-            if answer.status >= 300:
-                raise self._error(answer.status, answer.headers, await answer.read())
-            yield FileContent(answer.content.iter_chunked(READ_CHUNK_BYTES), answer.content_length)
+        return self._http.content(url, headers=self._headers, error_of=self._error)
 
     async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
         """GET /files, newest first."""
@@ -236,25 +225,12 @@ class OpenAI:
     def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
         """Status and documented code → our tree; never by the message's text."""
         message, code, param = error_fields(content)
-        message = message or f"the provider answered {status}"
-        wait = retry_after_seconds(headers)
-        if status in (401, 403):
-            # The vendor's text may quote our key.
-            return Unauthorized(f"the provider refused the gateway's credentials ({status})")
-        if status == 404:
-            kind = Rejected if code in ("model_not_found", "DeploymentNotFound") else Missing
-            return kind(message, param=param)
-        if status == 413:
-            return ProviderTooLarge(message, param=param)
-        if status in (405, 501):
-            return Unsupported(message)
+        if status == 404 and code in ("model_not_found", "DeploymentNotFound"):
+            return Rejected(message or code, param=param, code=code)
         if code == "insufficient_quota":
-            return QuotaExceeded(message)
-        if status in (408, 409, 425, 429):
-            return RateLimited(message, retry_after_seconds=wait)
-        if status >= 500 or status < 400:
-            return Unavailable(f"the provider answered {status}", retry_after_seconds=wait)
-        return Rejected(message, param=param, code=code)
+            return QuotaExceeded(message or code)
+        message = message or f"the provider answered {status}"
+        return plain_error(status, message, wait=retry_after_seconds(headers), param=param, code=code)
 
 
 class Compatible(OpenAI):
@@ -280,11 +256,9 @@ class Compatible(OpenAI):
         """Raise Unsupported."""
         raise _no_files()
 
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
+    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
         """Raise Unsupported."""
         raise _no_files()
-        yield  # type: ignore[unreachable]  # makes it a generator
 
     async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
         """Raise Unsupported."""

@@ -2,16 +2,32 @@
 
 It imports nothing of the gateway, so that it cannot share the gateway's misunderstandings.
 
-main         create_sandbox() and run(): the providers and the switchboard as one ASGI app on one port
-server       uvicorn, with connections that can be cut
-provider     what every simulated provider has in common: accounts, operations, refusals
-openai       OpenAI's Files, Models and Chat; openai_chat: its request body; openai_completion: its answer
-azure        Azure OpenAI: the same wire with Azure's paths, keys, ids, purposes and errors
-model        the simulated model: says which bytes it was given
-store        files by account, request counters, the clock; blobs: bytes on disk; form: multipart uploads
-faults       what can go wrong, and when; exchange: one request on a wire that a fault slows or cuts
-switchboard  /_sandbox: state, faults, clock
-config       the gateway configuration that uses the sandbox
+main          create_sandbox() and run(): the providers and the switchboard as one ASGI app on one port
+server        uvicorn, with connections that can be cut
+switchboard   /_sandbox: state, faults, clock
+config        the gateway configuration that uses the sandbox
+
+provider      what every simulated provider has in common: accounts, operations, refusals
+faults        what can go wrong, and when
+exchange      one request on a wire that a fault slows or cuts
+store         files by account, uploads under way, request counters, the clock
+blobs         bytes on disk
+form          an upload's multipart form
+data_urls     bytes that come inline, as base64
+model         the simulated model: says which bytes it was given
+
+A provider and its parts (`_files` of openai is openai_files):
+openai        Files, Models, Chat Completions: _files, _chat, _parts, _completion, _answers
+azure         the same wire with Azure's paths, keys, ids, purposes and errors
+anthropic     Files, Models, Messages: _files, _messages, _blocks, _rules, _thoughts, _answer, _pages, _errors
+gemini        Files, Models, generateContent: _files, _uploads, _chat, _contents, _rules, _generate, _completion,
+              _pages, _answers
+vertex        gemini's generateContent, with files from gcs
+gcs           Cloud Storage: _json, _uploads, _related, _headers, _answers
+bedrock       Converse, with files from s3: _request, _blocks, _rules, _thinking, _catalog, _answer, _auth, _errors
+event_stream  the binary frames in which bedrock streams
+s3            S3: _body, _signature
+objects       the bucket that gcs and s3 both are: _xml, _documents, _pages, _parts
 
 A further provider is one file with a Provider subclass, and its name in main.PROVIDERS.
 """

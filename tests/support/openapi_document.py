@@ -10,8 +10,8 @@ from tests.conftest import configuration
 PATH = Path(__file__).parents[2] / "app" / "openapi.json"
 DOCUMENT = json.loads(PATH.read_bytes())
 
-# The model names whose accounts take files of every purpose.
-TARGETS = ["mini", "four", "other", "pair"]
+# The model names whose accounts take files of every purpose, or keep none: `vllm` gets them inside its chats.
+TARGETS = ["mini", "four", "other", "pair", "vllm"]
 
 # Keys are ours to give (the tests' master key), so none are generated.
 _CONFIG = {"generation": {"with-security-parameters": False}}
