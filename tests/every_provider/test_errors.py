@@ -5,6 +5,7 @@ import pytest
 
 from tests.every_provider.test_files_in_chats import MODEL_NAMES, upload
 from tests.support.chats import ask, file_part, text_part
+from tests.support.sandbox import eventually
 
 PROVIDERS = dict(zip(MODEL_NAMES, ("openai", "azure", "anthropic", "gemini", "vertex_ai", "bedrock"), strict=True))
 PASSED_ON, OURS, AGAIN, LATER, NO_MORE = (400, False), (502, False), (429, True), (503, True), (429, False)
@@ -78,3 +79,18 @@ def test_an_unknown_file_id_never_reaches_a_vendor(client, sandbox, model_name):
         ask(client, model_name, file_part("file-mux-" + "0" * 32), text_part("hello"))
     assert refused.value.param == "messages[0].content[0].file.file_id"
     assert sandbox.calls(f"{PROVIDERS[model_name]}.chat") == 0
+
+
+@pytest.mark.parametrize("model_name", MODEL_NAMES)
+def test_a_lost_answer_leaves_no_orphan(client, sandbox, model_name):
+    """Where we choose the name the file is found again and kept; elsewhere the provider's list tells, and it goes."""
+    sandbox.fault(PROVIDERS[model_name], "upload_file", lose_answer=True)
+    try:
+        file = upload(client, "report.pdf")
+    except openai.InternalServerError:
+        assert PROVIDERS[model_name] in ("openai", "azure", "anthropic")
+    else:
+        assert {target["state"] for target in file.filemux["targets"]} == {"stored"}
+        assert len(sandbox.files) == len(MODEL_NAMES)
+        client.files.delete(file.id)
+    assert eventually(lambda: not sandbox.files, seconds=30)

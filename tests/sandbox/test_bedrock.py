@@ -667,23 +667,24 @@ def _minutes_from_now(minutes):
 @pytest.mark.parametrize(
     ("headers", "kind"),
     [
-        (_signed(), None),
-        (_signed(at=_minutes_from_now(-13)), None),
-        (_signed(service="s3"), "InvalidSignatureException"),
-        (_signed(signed_headers="host"), "InvalidSignatureException"),
-        (_signed(signed_headers="x-amz-date"), "InvalidSignatureException"),
-        (_signed() | {"x-amz-security-token": "t"}, "InvalidSignatureException"),
-        (_signed(signed_headers="host;x-amz-date;x-amz-security-token") | {"x-amz-security-token": "t"}, None),
-        (_signed(at=_minutes_from_now(-20)), "InvalidSignatureException"),
-        (_signed(at=_minutes_from_now(20)), "InvalidSignatureException"),
-        (_signed(day="20200101"), "InvalidSignatureException"),
-        (_signed(signature="nonsense"), "IncompleteSignatureException"),
-        (_signed(at="today"), "IncompleteSignatureException"),
-        (_signed() | {"x-amz-date": ""}, "IncompleteSignatureException"),
+        (lambda: _signed(), None),
+        (lambda: _signed(at=_minutes_from_now(-13)), None),
+        (lambda: _signed(service="s3"), "InvalidSignatureException"),
+        (lambda: _signed(signed_headers="host"), "InvalidSignatureException"),
+        (lambda: _signed(signed_headers="x-amz-date"), "InvalidSignatureException"),
+        (lambda: _signed() | {"x-amz-security-token": "t"}, "InvalidSignatureException"),
+        (lambda: _signed(signed_headers="host;x-amz-date;x-amz-security-token") | {"x-amz-security-token": "t"}, None),
+        (lambda: _signed(at=_minutes_from_now(-20)), "InvalidSignatureException"),
+        (lambda: _signed(at=_minutes_from_now(20)), "InvalidSignatureException"),
+        (lambda: _signed(day="20200101"), "InvalidSignatureException"),
+        (lambda: _signed(signature="nonsense"), "IncompleteSignatureException"),
+        (lambda: _signed(at="today"), "IncompleteSignatureException"),
+        (lambda: _signed() | {"x-amz-date": ""}, "IncompleteSignatureException"),
     ],
 )
 def test_what_is_wrong_with_a_signature(raw, headers, kind):
-    answer = raw.get("/foundation-models", headers=headers)
+    # Signed when the test runs: all of them run for longer than a signature lives.
+    answer = raw.get("/foundation-models", headers=headers())
     assert answer.status_code == (403 if kind else 200)
     assert answer.headers.get("x-amzn-errortype", "").partition(":")[0] == (kind or "")
 
