@@ -64,7 +64,9 @@ async def delete_file(gateway: Gateway, caller: Caller, file_id: str) -> None:
 async def delete_due(gateway: Gateway) -> int:
     """The worker's half: try what is due; returns how many replicas were claimed."""
     async with gateway.database.write() as writer:
-        replicas = await replica_queries.claim(writer, "deleting", LEASE_SECONDS, CLAIMED_AT_ONCE)
+        replicas = await replica_queries.claim(
+            writer, "deleting", gateway.deployments.accounts, LEASE_SECONDS, CLAIMED_AT_ONCE
+        )
     await delete_replicas(gateway, replicas)
     return len(replicas)
 

@@ -22,7 +22,9 @@ LIMIT = timedelta(minutes=30)
 async def processing_due(gateway: Gateway) -> int:
     """The worker's half: ask about what is due; returns how many replicas were claimed."""
     async with gateway.database.write() as writer:
-        replicas = await queries.claim(writer, "processing", LEASE_SECONDS, CLAIMED_AT_ONCE)
+        replicas = await queries.claim(
+            writer, "processing", gateway.deployments.accounts, LEASE_SECONDS, CLAIMED_AT_ONCE
+        )
     for replica in replicas:
         await _ask(gateway, replica)
     return len(replicas)

@@ -35,7 +35,9 @@ LOOKS = 3
 async def repair_due(gateway: Gateway) -> int:
     """The worker's half: look for what is due at its provider; returns how many replicas were claimed."""
     async with gateway.database.write() as writer:
-        replicas = await replica_queries.claim(writer, "pending", LEASE_SECONDS, CLAIMED_AT_ONCE)
+        replicas = await replica_queries.claim(
+            writer, "pending", gateway.deployments.accounts, LEASE_SECONDS, CLAIMED_AT_ONCE
+        )
     for replica in replicas:
         await _repair(gateway, replica)
     return len(replicas)

@@ -667,7 +667,7 @@ def _minutes_from_now(minutes):
 @pytest.mark.parametrize(
     ("headers", "kind"),
     [
-        (lambda: _signed(), None),
+        (_signed, None),
         (lambda: _signed(at=_minutes_from_now(-13)), None),
         (lambda: _signed(service="s3"), "InvalidSignatureException"),
         (lambda: _signed(signed_headers="host"), "InvalidSignatureException"),

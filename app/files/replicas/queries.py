@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,8 @@ from app.db.session import Database, Reader, Row, Rows, Writer
 from app.db.tables import file_targets, files, replicas
 from app.errors import BadRequest
 
+# A row that nobody has claimed for so long is at an account that no gateway has.
+NOBODYS = timedelta(minutes=1)
 # On this channel a file's id tells every process that its mapping has changed.
 FILES_CHANNEL = "filemux_files"
 
@@ -79,10 +81,15 @@ def to_deleting(due_at: ColumnElement[datetime], *, attempts: int) -> Any:
     return update(replicas).where(replicas.c.state.in_(("stored", "processing", "failed"))).values(**values)
 
 
-async def claim(writer: Writer, state: str, lease_seconds: float, limit: int) -> Rows:
+async def claim(writer: Writer, state: str, accounts: Collection[str], lease_seconds: float, limit: int) -> Rows:
     """Claim replicas that something is due for: to be deleted, asked about while processing, or looked for while
-    pending."""
-    return await claim_due(writer, replicas, replicas.c.state == state, lease_seconds=lease_seconds, limit=limit)
+    pending.
+
+    Those at other accounts than `accounts` are left to gateways whose configuration has them, for a while.
+    """
+    left_behind = replicas.c.due_at < func.now() - NOBODYS
+    wanted = and_(replicas.c.state == state, or_(replicas.c.account.in_(list(accounts)), left_behind))
+    return await claim_due(writer, replicas, wanted, lease_seconds=lease_seconds, limit=limit)
 
 
 async def postpone(writer: Writer, replica_id: str, seconds: float, reason: str) -> None:
