@@ -154,8 +154,9 @@ def test_a_reader_that_leaves_is_read_for_no_longer(gateway, member):
 
     headers = {"authorization": f"Bearer {member.api_key}"}
     with httpx.stream("GET", f"{member.base_url}files/{file.id}/content", headers=headers) as answer:
+        assert answer.status_code == 200
         next(answer.iter_raw(1000))
-        assert opened()
+        assert eventually(opened)
     assert eventually(lambda: not opened())
 
 
