@@ -180,13 +180,14 @@ class Spool:
             if self._file is None:
                 file.write(self._memory)
                 file.flush()
-            os.fsync(file.fileno())
             assert self._path is not None
             if not path.parent.exists():
                 path.parent.mkdir(parents=True, exist_ok=True)
                 _sync_directory(path.parent.parent)
             self._path.rename(path)
             self._path = None
+            # Renamed first: one commit of the file system's journal then holds both, and the directory's costs nothing.
+            os.fsync(file.fileno())
             _sync_directory(path.parent)
         finally:
             if self._file is None:
