@@ -42,6 +42,7 @@ class Choice:
         self._check_model_name()
         deployments = self._gateway.deployments.shuffled(self._model_name)
         files = await self._files()
+        await self._check_raw()
         if not files:
             return [Candidate(one, self._body, self._found, {}) for one in deployments]
         deadline = time.monotonic() + PROCESSING_SECONDS
@@ -79,25 +80,24 @@ class Choice:
     async def _files(self) -> list[tuple[Reference, FileMapping]]:
         """Each managed file of the payload, and where it stands: first, or where it could not be replaced."""
         files: dict[str, tuple[Reference, FileMapping]] = {}
-        raw: list[Reference] = []
         for reference in self._found.references:
             if known := files.get(reference.file_id):
                 if known[0].in_file_part and not reference.in_file_part:
                     files[reference.file_id] = (reference, known[1])
                 continue
             if not ids.is_file_id(reference.file_id):
-                raw.append(reference)
                 continue
             mapping = await self._gateway.mappings.find(self._caller.reach, reference.file_id)
             if mapping is None:
                 raise self._refused(reference)
             files[reference.file_id] = (reference, mapping)
-        if raw:
-            await self._check_raw(raw)
         return list(files.values())
 
-    async def _check_raw(self, references: list[Reference]) -> None:
+    async def _check_raw(self) -> None:
         """A provider's own id passes only with the permission, and never when it is another team's replica."""
+        references = [one for one in self._found.references if not ids.is_file_id(one.file_id)]
+        if not references:
+            return
         if not self._caller.provider_files:
             raise self._refused(references[0])
         accounts = [one.account.name for one in self._gateway.deployments.of(self._model_name)]

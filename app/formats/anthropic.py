@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 
 from app.errors import ProviderError, RateLimited, Rejected, Unavailable
-from app.formats import claude, tool_calls
+from app.formats import claude, conversation, tool_calls
 from app.formats.answers import (
     CallArguments,
     CallStart,
@@ -25,14 +25,12 @@ from app.formats.answers import (
     Text,
     Usage,
 )
-from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
+from app.formats.media import Media
 from app.formats.openai import (
     AssistantMessage,
     Chat,
     Function,
     Parameters,
-    Part,
-    RefusalPart,
     SystemMessage,
     TextPart,
     ToolMessage,
@@ -214,26 +212,17 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 system += _texts(message.content)
             case SystemMessage():
                 # A system role within the conversation depends on the model (wire.md §3d).
-                _add(turns, "user", _texts(message.content))
+                conversation.add(turns, "user", _texts(message.content))
             case UserMessage():
-                _add(turns, "user", _blocks(chat, message.content, where))
+                conversation.add(turns, "user", _blocks(chat, message, where))
             case ToolMessage():
-                _add(turns, "user", [_tool_result(chat, message, where)])
+                conversation.add(turns, "user", [_tool_result(chat, message, where)])
             case AssistantMessage():
-                _add(turns, "assistant", _said(message, where))
+                conversation.add(turns, "assistant", _said(message, where))
     for turn in turns:
         # The results of tools stand before what the user says to them (wire.md §3d, unverified).
         turn["content"].sort(key=lambda block: block["type"] != "tool_result")
     return system, turns
-
-
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    if not blocks:
-        return
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    else:
-        turns.append({"role": role, "content": blocks})
 
 
 def _texts(parts: tuple[TextPart, ...]) -> list[dict[str, Any]]:
@@ -248,14 +237,8 @@ def _text(text: str) -> list[dict[str, Any]]:
 def _said(message: AssistantMessage, where: str) -> list[dict[str, Any]]:
     # Signed thinking comes back unchanged, or the turn is refused: what preceded the first call before all else.
     blocks = _thinking(message.tool_calls[0].id) if message.tool_calls else []
-    for index, part in enumerate(message.content):
-        match part:
-            case TextPart(text=text) | RefusalPart(refusal=text):
-                blocks += _text(text)
-            case _:
-                here = f"{where}.content[{index}]"
-                raise Rejected(f"{here}: an assistant's message holds text", param=here)
-    blocks += _text(message.refusal or "")
+    for text in conversation.said(message, where):
+        blocks += _text(text)
     for index, call in enumerate(message.tool_calls):
         if index:
             blocks += _thinking(call.id)
@@ -276,21 +259,14 @@ def _tool_result(chat: Chat, message: ToolMessage, where: str) -> dict[str, Any]
     return {
         "type": "tool_result",
         "tool_use_id": tool_calls.vendor_id(message.tool_call_id, _CALL_ID),
-        "content": _blocks(chat, message.content, where),
+        "content": _blocks(chat, message, where),
     }
 
 
-def _blocks(chat: Chat, parts: tuple[Part, ...], where: str) -> list[dict[str, Any]]:
+def _blocks(chat: Chat, message: UserMessage | ToolMessage, where: str) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
-    for index, part in enumerate(parts):
-        here = f"{where}.content[{index}]"
-        match part:
-            case TextPart(text=text):
-                blocks += _text(text)
-            case RefusalPart():
-                raise Rejected(f"{here}: only an assistant refuses", param=here)
-            case _:
-                blocks.append(_media_block(media_of(part, chat.files, here)))
+    for one in conversation.shown(chat, message, where):
+        blocks += _text(one) if isinstance(one, str) else [_media_block(one)]
     return blocks
 
 
@@ -303,8 +279,7 @@ def _media_block(media: Media) -> dict[str, Any]:
             source = {"type": "text", "media_type": "text/plain", "data": media.text()}
         return {"type": "document", "source": source} | ({"title": media.filename} if media.filename else {})
     if media.kind == "text" and media.data is not None:
-        filename = media.filename or DEFAULT_FILENAMES["text/plain"]
-        return {"type": "text", "text": text_file(filename, media.text())}
+        return {"type": "text", "text": media.as_text_file()}
     raise media.refused(f"Anthropic takes PDF, text, png, jpeg, gif and webp, not {media.mime_type}")
 
 

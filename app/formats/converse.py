@@ -15,14 +15,13 @@ from typing import Any
 import orjson
 
 from app.errors import ProviderError, RateLimited, Rejected, Unavailable
-from app.formats import claude, tool_calls
+from app.formats import claude, conversation, tool_calls
 from app.formats.answers import CallArguments, CallStart, Finish, FinishReason, Piece, Reasoning, Text, Usage
-from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
+from app.formats.media import Media
 from app.formats.openai import (
     AssistantMessage,
     Chat,
     Parameters,
-    RefusalPart,
     SystemMessage,
     TextPart,
     Tool,
@@ -298,30 +297,21 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 system += _texts(message.content)
             case SystemMessage():
                 # A system role within the conversation depends on the model (wire.md §6d).
-                _add(turns, "user", _texts(message.content))
+                conversation.add(turns, "user", _texts(message.content))
             case UserMessage():
-                _add(turns, "user", _blocks(chat, message, where, names, _KINDS))
+                conversation.add(turns, "user", _blocks(chat, message, where, names, _KINDS))
             case ToolMessage():
-                _add(turns, "user", [_tool_result(chat, message, where, names)])
+                conversation.add(turns, "user", [_tool_result(chat, message, where, names)])
             case AssistantMessage():
                 said = _said(chat, message, where)
                 if said and not turns:
                     raise Rejected(f"{where}: at Bedrock a conversation begins with a user's message", param=where)
-                _add(turns, "assistant", said)
+                conversation.add(turns, "assistant", said)
     if not turns:
         raise Rejected("messages: at Bedrock a conversation has a user's message", param="messages")
     for turn in turns:
         _complete(turn)
     return system, turns
-
-
-def _add(turns: list[dict[str, Any]], role: str, blocks: list[dict[str, Any]]) -> None:
-    if not blocks:
-        return
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["content"] += blocks
-    else:
-        turns.append({"role": role, "content": blocks})
 
 
 def _complete(turn: dict[str, Any]) -> None:
@@ -347,14 +337,8 @@ def _text(text: str) -> list[dict[str, Any]]:
 def _said(chat: Chat, message: AssistantMessage, where: str) -> list[dict[str, Any]]:
     # Signed reasoning comes back unchanged: what preceded the first call before all else.
     blocks = _reasoning(chat, message.tool_calls[0]) if message.tool_calls else []
-    for index, part in enumerate(message.content):
-        match part:
-            case TextPart(text=text) | RefusalPart(refusal=text):
-                blocks += _text(text)
-            case _:
-                here = f"{where}.content[{index}]"
-                raise Rejected(f"{here}: an assistant's message holds text", param=here)
-    blocks += _text(message.refusal or "")
+    for text in conversation.said(message, where):
+        blocks += _text(text)
     for index, call in enumerate(message.tool_calls):
         if index:
             blocks += _reasoning(chat, call)
@@ -384,15 +368,8 @@ def _blocks(
     chat: Chat, message: UserMessage | ToolMessage, where: str, names: _Names, kinds: tuple[str, ...]
 ) -> list[dict[str, Any]]:
     blocks: list[dict[str, Any]] = []
-    for index, part in enumerate(message.content):
-        here = f"{where}.content[{index}]"
-        match part:
-            case TextPart(text=text):
-                blocks += _text(text)
-            case RefusalPart():
-                raise Rejected(f"{here}: only an assistant refuses", param=here)
-            case _:
-                blocks.append(_media_block(media_of(part, chat.files, here), names, kinds))
+    for one in conversation.shown(chat, message, where):
+        blocks += _text(one) if isinstance(one, str) else [_media_block(one, names, kinds)]
     return blocks
 
 
@@ -404,7 +381,7 @@ def _media_block(media: Media, names: _Names, kinds: tuple[str, ...]) -> dict[st
             block["name"] = names.of(media.filename or kind)
         return {kind: block}
     if media.kind == "text" and media.data is not None:
-        return {"text": text_file(media.filename or DEFAULT_FILENAMES["text/plain"], media.text())}
+        return {"text": media.as_text_file()}
     raise media.refused(f"Bedrock takes {', '.join(kinds)} and text here, not {media.mime_type}")
 
 

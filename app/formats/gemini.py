@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from app.errors import ProviderError, RateLimited, Rejected, Unavailable
-from app.formats import tool_calls
+from app.formats import conversation, tool_calls
 from app.formats.answers import (
     CallArguments,
     CallStart,
@@ -29,13 +29,12 @@ from app.formats.answers import (
     Text,
     Usage,
 )
-from app.formats.media import DEFAULT_FILENAMES, Media, media_of, text_file
+from app.formats.media import Media
 from app.formats.openai import (
     AssistantMessage,
     Chat,
     Message,
     Parameters,
-    RefusalPart,
     SystemMessage,
     TextPart,
     ToolMessage,
@@ -208,13 +207,15 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
                 system += _texts(message.content)
             case SystemMessage():
                 # There is one instruction, and it stands before the conversation.
-                _add(turns, "user", _texts(message.content))
+                conversation.add(turns, "user", _texts(message.content), key="parts")
             case UserMessage():
-                _add(turns, "user", _shown(chat, message, where))
+                conversation.add(turns, "user", _shown(chat, message, where), key="parts")
             case ToolMessage():
-                _add(turns, "user", _result(chat, message, where, names, in_response=generation >= 3))
+                conversation.add(
+                    turns, "user", _result(chat, message, where, names, in_response=generation >= 3), key="parts"
+                )
             case AssistantMessage():
-                _add(turns, "model", _said(message, where, signed=generation >= 3))
+                conversation.add(turns, "model", _said(message, where, signed=generation >= 3), key="parts")
     return system, turns
 
 
@@ -226,32 +227,14 @@ def _in_order_of_calls(chat: Chat, names: Mapping[str, str]) -> Iterator[tuple[i
         yield from sorted(run, key=lambda item: order.get(getattr(item[1], "tool_call_id", ""), -1))
 
 
-def _add(turns: list[dict[str, Any]], role: str, parts: list[dict[str, Any]]) -> None:
-    if not parts:
-        return
-    if turns and turns[-1]["role"] == role:
-        turns[-1]["parts"] += parts
-    else:
-        turns.append({"role": role, "parts": parts})
-
-
 def _texts(parts: tuple[TextPart, ...]) -> list[dict[str, Any]]:
     # A part without content is refused.
     return [{"text": part.text} for part in parts if part.text]
 
 
 def _said(message: AssistantMessage, where: str, *, signed: bool) -> list[dict[str, Any]]:
-    parts: list[dict[str, Any]] = []
-    for index, part in enumerate(message.content):
-        match part:
-            case TextPart(text=text) | RefusalPart(refusal=text):
-                # Text's own signature may stay away, says Google; OpenAI has no place for it.
-                parts += [{"text": text}] if text else []
-            case _:
-                here = f"{where}.content[{index}]"
-                raise Rejected(f"{here}: an assistant's message holds text", param=here)
-    if message.refusal:
-        parts.append({"text": message.refusal})
+    # Text's own signature may stay away, says Google; OpenAI has no place for it.
+    parts: list[dict[str, Any]] = [{"text": text} for text in conversation.said(message, where) if text]
     for index, call in enumerate(message.tool_calls):
         function = {"name": call.function.name, "args": call.function.parsed(f"{where}.tool_calls[{index}]")}
         signature = tool_calls.extra_of(call.id, PROVIDER)
@@ -292,17 +275,11 @@ def _result(
 
 
 def _shown(chat: Chat, message: UserMessage | ToolMessage, where: str) -> list[dict[str, Any]]:
-    parts = []
-    for index, part in enumerate(message.content):
-        here = f"{where}.content[{index}]"
-        match part:
-            case TextPart(text=text):
-                parts += [{"text": text}] if text else []
-            case RefusalPart():
-                raise Rejected(f"{here}: only an assistant refuses", param=here)
-            case _:
-                parts.append(_media_part(media_of(part, chat.files, here)))
-    return parts
+    return [
+        {"text": one} if isinstance(one, str) else _media_part(one)
+        for one in conversation.shown(chat, message, where)
+        if one != ""
+    ]
 
 
 def _media_part(media: Media) -> dict[str, Any]:
@@ -311,7 +288,7 @@ def _media_part(media: Media) -> dict[str, Any]:
     if media.data is None:
         return {"fileData": {"mimeType": media.mime_type, "fileUri": media.file_id or media.url}}
     if media.kind == "text":
-        return {"text": text_file(media.filename or DEFAULT_FILENAMES["text/plain"], media.text())}
+        return {"text": media.as_text_file()}
     mime_type = _INLINE_TYPES.get(media.mime_type, media.mime_type)
     return {"inlineData": {"mimeType": mime_type, "data": media.data}}
 

@@ -26,7 +26,7 @@ _SAME_TYPE = {
     "application/csv": "text/csv",
     "application/xhtml+xml": "text/html",
 }
-DEFAULT_FILENAMES = {"application/pdf": "document.pdf", "text/plain": "document.txt"}
+DEFAULT_TEXT_NAME = "document.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,10 @@ class Media:
     def text(self) -> str:
         """The text behind `data`. Raises Rejected when it is none."""
         return decoded_text(self.decoded(), self.where)
+
+    def as_text_file(self) -> str:
+        """The text behind `data` in the frame in which a file travels as text. Raises Rejected when it is none."""
+        return text_file(self.filename or DEFAULT_TEXT_NAME, self.text())
 
     def refused(self, reason: str) -> Rejected:
         """The error for media that a provider does not take in this way."""

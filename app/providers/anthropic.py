@@ -26,6 +26,7 @@ from app.formats.answers import Reader
 from app.formats.openai import Chat
 from app.providers.http import (
     Http,
+    after_acceptance,
     base_url,
     json_object,
     plain_error,
@@ -136,12 +137,8 @@ class Anthropic(Translating):
             seconds = min(max(upload.expires_after_seconds, MIN_EXPIRY_SECONDS), MAX_EXPIRY_SECONDS)
             fields["expires_in_seconds"] = str(seconds)
         content = await send_multipart(self._http, self._url("/files"), self._headers, fields, upload, self._error)
-        try:
+        with after_acceptance():
             return _provider_file(json_object(content))
-        except Unavailable as failure:
-            # It was accepted, so there may be a file.
-            failure.outcome_unknown = True
-            raise
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """GET /v1/files/{id}."""

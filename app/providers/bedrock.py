@@ -10,7 +10,6 @@ import asyncio
 import secrets
 import threading
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
@@ -34,20 +33,17 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from yarl import URL
 
 from app.errors import (
-    Missing,
     ProviderError,
-    ProviderTooLarge,
     QuotaExceeded,
     RateLimited,
     Rejected,
     Unauthorized,
     Unavailable,
-    Unsupported,
 )
 from app.formats import converse
 from app.formats.answers import Reader
 from app.formats.openai import Chat
-from app.providers.http import Http, base_url, retry_after_seconds
+from app.providers.http import Http, base_url, kind_of_status, retry_after_seconds
 from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, FilesInBucket, Objects
 from app.providers.protocol import PURPOSES, Capabilities
 from app.providers.translated import LARGE_BODY_BYTES, Call, Translating
@@ -92,14 +88,7 @@ CAPABILITIES = Capabilities(
     },
 )
 # Without a bucket there is nowhere to keep a file: what is read by reference elsewhere travels inline.
-WITHOUT_BUCKET = replace(
-    CAPABILITIES,
-    purposes=frozenset(),
-    readable=frozenset(),
-    lists_files=False,
-    batch_input="none",
-    reference_models=(),
-)
+WITHOUT_BUCKET = CAPABILITIES.without_files(reference_models=())
 
 
 class BedrockParams(BaseModel):
@@ -180,9 +169,8 @@ class Bedrock(FilesInBucket, Translating):
     async def check(self) -> None:
         """List the models, and the bucket: free, and it needs endpoints and credentials."""
         url = URL(f"{self._params.control_url}/foundation-models", encoded=True)
-        answer = await self._http.call("GET", url, headers=await self._authorized("GET", url, b""))
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
+        headers = await self._authorized("GET", url, b"")
+        await self._http.accepted("GET", url, headers=headers, error_of=self._error)
         if self._bucket is not None:
             await self._bucket.check()
 
@@ -224,7 +212,7 @@ class Bedrock(FilesInBucket, Translating):
     def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
         """Documented code, else status → our tree (wire.md §6a); never by the message's text."""
         code = headers.get("x-amzn-errortype", "").partition(":")[0]
-        found = _BY_CODE.get(code) or _BY_STATUS.get(status) or (Rejected if 400 <= status < 500 else Unavailable)
+        found = _BY_CODE.get(code) or kind_of_status(status)
         message = _message_of(content) or f"the provider answered {status}"
         if found is Unauthorized:
             # The vendor's text quotes ARNs and key ids.
@@ -253,13 +241,6 @@ _BY_CODE: Mapping[str, type[ProviderError]] = {
     "InvalidSignatureException": Unauthorized,
     "IncompleteSignatureException": Unauthorized,
     "MissingAuthenticationTokenException": Unauthorized,
-}
-_BY_STATUS: Mapping[int, type[ProviderError]] = {
-    **dict.fromkeys((401, 403), Unauthorized),
-    404: Missing,
-    413: ProviderTooLarge,
-    **dict.fromkeys((405, 501), Unsupported),
-    **dict.fromkeys((408, 409, 425, 429), RateLimited),
 }
 _OUR_CODES = {"ResourceNotFoundException": "model_not_found"}
 

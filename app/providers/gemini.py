@@ -28,6 +28,7 @@ from app.formats.openai import Chat
 from app.providers.http import (
     READ_CHUNK_BYTES,
     Http,
+    after_acceptance,
     base_url,
     json_object,
     plain_error,
@@ -176,12 +177,8 @@ class Gemini(GenerateContent):
             if refused.code != ALREADY_EXISTS:
                 raise
             return await self._made_before(upload, refused)
-        try:
+        with after_acceptance():
             return _provider_file(json_object(content).get("file"))
-        except Unavailable as failure:
-            # It was accepted, so there may be a file.
-            failure.outcome_unknown = True
-            raise
 
     async def _start(self, upload: FileUpload) -> URL:
         """Begin an upload: the address for its bytes, which needs no key."""
@@ -200,9 +197,7 @@ class Gemini(GenerateContent):
             "mimeType": upload.mime_type,
         }
         body = orjson.dumps({"file": file})
-        answer = await self._http.call("POST", self._upload_url, headers=headers, body=body)
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
+        answer = await self._http.accepted("POST", self._upload_url, headers=headers, error_of=self._error, body=body)
         if not (session := answer.headers.get("x-goog-upload-url")):
             raise Unavailable("the provider began no upload")
         return URL(session, encoded=True)

@@ -64,6 +64,21 @@ class Http:
         except (httpx.HTTPError, aiohttp.ClientError, TimeoutError, OSError) as failure:
             raise Unavailable(f"no answer from the provider ({type(failure).__name__})") from failure
 
+    async def accepted(
+        self,
+        method: str,
+        url: URL,
+        *,
+        headers: Mapping[str, str],
+        error_of: ErrorOf,
+        body: bytes | None = None,
+    ) -> httpx.Response:
+        """An ordinary call that the provider accepts. Raises what `error_of` makes of a refusal."""
+        answer = await self.call(method, url, headers=headers, body=body)
+        if answer.status_code >= 300:
+            raise error_of(answer.status_code, answer.headers, answer.content)
+        return answer
+
     async def json(
         self,
         method: str,
@@ -73,10 +88,7 @@ class Http:
         error_of: ErrorOf,
     ) -> dict[str, Any]:
         """The JSON object with which an ordinary call is answered. Raises what `error_of` makes of a refusal."""
-        answer = await self.call(method, url, headers=headers)
-        if answer.status_code >= 300:
-            raise error_of(answer.status_code, answer.headers, answer.content)
-        return json_object(answer.content)
+        return json_object((await self.accepted(method, url, headers=headers, error_of=error_of)).content)
 
     @asynccontextmanager
     async def content(self, url: URL, *, headers: Mapping[str, str], error_of: ErrorOf) -> AsyncIterator[FileContent]:
@@ -145,6 +157,22 @@ def connection_errors() -> Iterator[None]:
         raise Unavailable(reason, outcome_unknown=True) from failure
 
 
+def kind_of_status(status: int) -> type[ProviderError]:
+    """The class that a refusal's status stands for (wire.md §0.5)."""
+    match status:
+        case 401 | 403:
+            return Unauthorized
+        case 404:
+            return Missing
+        case 413:
+            return ProviderTooLarge
+        case 405 | 501:
+            return Unsupported
+        case 408 | 409 | 425 | 429:
+            return RateLimited
+    return Rejected if 400 <= status < 500 else Unavailable
+
+
 def plain_error(
     status: int, message: str, *, wait: float | None = None, param: str | None = None, code: str | None = None
 ) -> ProviderError:
@@ -152,24 +180,13 @@ def plain_error(
 
     `wait` is the patience that the provider asked for, `code` its own word for what is wrong with a request.
     """
-    kind: type[ProviderError]
-    match status:
-        case 401 | 403:
-            # The vendor's text may quote our key.
-            return Unauthorized(f"the provider refused the gateway's credentials ({status})")
-        case 404:
-            kind = Missing
-        case 413:
-            kind = ProviderTooLarge
-        case 405 | 501:
-            kind = Unsupported
-        case 408 | 409 | 425 | 429:
-            kind = RateLimited
-        case _ if 400 <= status < 500:
-            kind = Rejected
-        case _:
-            # What is wrong inside the provider is nobody's business but its own.
-            kind, message = Unavailable, f"the provider answered {status}"
+    kind = kind_of_status(status)
+    if kind is Unauthorized:
+        # The vendor's text may quote our key.
+        return Unauthorized(f"the provider refused the gateway's credentials ({status})")
+    if kind is Unavailable:
+        # What is wrong inside the provider is nobody's business but its own.
+        message = f"the provider answered {status}"
     patience = wait if kind.retryable else None
     return kind(message, retry_after_seconds=patience, param=param, code=code if kind is Rejected else None)
 
@@ -186,6 +203,16 @@ def retry_after_seconds(headers: Mapping[str, str]) -> float | None:
         return max(0.0, email.utils.parsedate_to_datetime(text).timestamp() - time.time())
     except (ValueError, OverflowError):
         return None
+
+
+@contextmanager
+def after_acceptance() -> Iterator[None]:
+    """Reads what an upload was answered with: it was accepted, so there may be a file, whatever the answer says."""
+    try:
+        yield
+    except Unavailable as failure:
+        failure.outcome_unknown = True
+        raise
 
 
 async def send_multipart(

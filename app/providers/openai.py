@@ -25,6 +25,7 @@ from app.errors import (
 from app.providers.http import (
     CHAT_READ_SECONDS,
     Http,
+    after_acceptance,
     base_url,
     connection_errors,
     json_object,
@@ -151,12 +152,8 @@ class OpenAI:
             fields["expires_after[anchor]"] = "created_at"
             fields["expires_after[seconds]"] = str(upload.expires_after_seconds)
         content = await send_multipart(self._http, self._url("/files"), self._headers, fields, upload, self._error)
-        try:
+        with after_acceptance():
             return _provider_file(json_object(content))
-        except Unavailable as failure:
-            # It was accepted, so there may be a file.
-            failure.outcome_unknown = True
-            raise
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """GET /files/{id}."""
@@ -239,14 +236,7 @@ class Compatible(OpenAI):
     # Many of them have the field themselves.
     forgets_reasoning = False
 
-    capabilities = replace(
-        CAPABILITIES,
-        purposes=frozenset(),
-        readable=frozenset(),
-        lists_files=False,
-        batch_input="none",
-        chat_files={**CHAT_FILES, "application/pdf": "inline"},
-    )
+    capabilities = CAPABILITIES.without_files(chat_files={**CHAT_FILES, "application/pdf": "inline"})
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """Raise Unsupported."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from app.formats.media import plain_type
 from app.formats.openai import FileFacts
@@ -64,6 +64,11 @@ class Capabilities:
     def max_inline_bytes(self, mime_type: str) -> int:
         """The largest file of this type that can travel inline or as text."""
         return _by_type(self.inline_max_bytes, mime_type)
+
+    def without_files(self, **changes: Any) -> Capabilities:
+        """The same provider where it keeps no files, and with whatever else is different there."""
+        nothing: frozenset[str] = frozenset()
+        return replace(self, purposes=nothing, readable=nothing, lists_files=False, batch_input="none", **changes)
 
     @property
     def stores_files(self) -> bool:

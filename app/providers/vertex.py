@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -68,14 +67,7 @@ CAPABILITIES = Capabilities(
     inline_max_bytes={"text/*": 10 * 1024 * 1024, "*": 7_000_000},
 )
 # Without a bucket there is nowhere to keep a file: what would travel by reference travels inline.
-WITHOUT_BUCKET = replace(
-    CAPABILITIES,
-    purposes=frozenset(),
-    readable=frozenset(),
-    lists_files=False,
-    batch_input="none",
-    reference_models=(),
-)
+WITHOUT_BUCKET = CAPABILITIES.without_files(reference_models=())
 
 
 class VertexParams(BaseModel):
@@ -156,9 +148,7 @@ class Vertex(FilesInBucket, gemini.GenerateContent):
         """List one model, and one object of the bucket: free, and it needs endpoints and credentials."""
         # The list is one of v1beta1 alone.
         url = URL(f"{self._params.url}/v1beta1/publishers/google/models?pageSize=1", encoded=True)
-        answer = await self._http.call("GET", url, headers=await self._authorized())
-        if answer.status_code >= 300:
-            raise self._error(answer.status_code, answer.headers, answer.content)
+        await self._http.accepted("GET", url, headers=await self._authorized(), error_of=self._error)
         if self._bucket is not None:
             await self._bucket.check()
 

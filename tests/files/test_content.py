@@ -1,6 +1,7 @@
 """GET /files/{id}/content of kept bytes: whole, by range, and only if changed (RFC 9110 §13, §14)."""
 
 import os
+import random
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from tests.support.sandbox import eventually
 from tests.support.uploads import raw_client, refusal, sha256, upload
 
 SIZE = 1000
-CONTENT = os.urandom(SIZE)
+CONTENT = random.Random(1).randbytes(SIZE)
 ETAG = f'"{sha256(CONTENT)}"'
 DATE = "Sat, 21 Nov 2026 00:00:00 GMT"
 
