@@ -11,6 +11,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m app.sandbox", description="Simulated providers.")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=4010, help="0 takes a free port (default: 4010)")
+    parser.add_argument("--or-free-port", action="store_true", help="take a free port where that one is taken")
     parser.add_argument("--die-with-parent", action="store_true", help="end when the starting process dies")
     parser.add_argument("--max-file-bytes", type=int, help="instead of every provider's own limit")
     return parser.parse_args()
@@ -23,4 +24,6 @@ if __name__ == "__main__":
     try:
         run(arguments.host, arguments.port, arguments.max_file_bytes)
     except OSError as error:
-        sys.exit(f"sandbox: cannot listen on {arguments.host}:{arguments.port}: {error.strerror}")
+        if not arguments.or_free_port:
+            sys.exit(f"sandbox: cannot listen on {arguments.host}:{arguments.port}: {error.strerror}")
+        run(arguments.host, 0, arguments.max_file_bytes)

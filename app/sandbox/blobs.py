@@ -5,11 +5,14 @@ import hashlib
 import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Protocol
 
 # Large enough that a thread hop costs nothing beside the write and the hash of a block.
 BLOCK_BYTES = 1 << 20
+# Whether the request at hand is to have a byte stored that it did not bring; that is the next one that is stored.
+corrupts: ContextVar[bool] = ContextVar("corrupts", default=False)
 
 
 class Hash(Protocol):
@@ -29,12 +32,14 @@ class Discarded(Exception):
 class Incoming:
     """A file that is arriving. While one block is hashed and written, the next one may come in.
 
-    `more_hashes` are those that a provider needs beside the sandbox's own.
+    `more_hashes` are those that a provider needs beside the sandbox's own. All are of what is stored: of what came
+    too, unless it `is_corrupt`.
     """
 
     def __init__(self, path: Path, *more_hashes: Hash) -> None:
         self.path = path
         self.size_bytes = 0
+        self.is_corrupt = False
         self._file = path.open("xb", buffering=0)
         self._sha256 = hashlib.sha256()
         self._hashes: tuple[Hash, ...] = (self._sha256, *more_hashes)
@@ -51,6 +56,10 @@ class Incoming:
         """Append `chunk`. Raises Discarded."""
         self.size_bytes += len(chunk)
         self._block += chunk
+        if chunk and corrupts.get():
+            corrupts.set(False)
+            self.is_corrupt = True
+            self._block[-1] ^= 1
         if len(self._block) >= BLOCK_BYTES or self._is_discarded:
             await self._flush()
 

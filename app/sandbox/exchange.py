@@ -1,6 +1,9 @@
-"""One request and its answer, on a wire that a fault may slow down, cut or silence."""
+"""One request and its answer, on a wire that a fault may slow down, cut or silence, or whose client it kills."""
 
 import asyncio
+import os
+import signal
+from contextlib import suppress
 from time import monotonic
 
 from starlette.requests import ClientDisconnect
@@ -46,26 +49,34 @@ class Exchange:
         self._down_pace: Pace | None = None
         self._up_bytes_left: int | None = None
         self._down_bytes_left: int | None = None
+        self._kill_pid: int | None = None
+        self._kill_at: str | None = None
 
     async def meet(self, fault: Fault, *, uploads: bool) -> None:
         """Suffer `fault` from here on; when the request uploads a file, its body is what is slow or cut.
 
-        Raises ClientDisconnect when the client does not wait for as long as the fault delays.
+        Raises ClientDisconnect when the client does not wait for as long as the fault delays, or is killed.
         """
         if fault.delay_seconds:
             await self._connection.wait_lost(fault.delay_seconds)
             if self._connection.lost.is_set():
                 raise ClientDisconnect
+        self._kill_pid, self._kill_at = fault.kill_pid, fault.kill_at
+        if self._kill_at == "start":
+            self._reset()
+            raise ClientDisconnect
         self._silent = fault.lose_answer
         pace = Pace(fault.bytes_per_second) if fault.bytes_per_second else None
         if uploads:
             self._up_pace, self._up_bytes_left = pace, fault.reset_after_bytes
         else:
             self._down_pace, self._down_bytes_left = pace, fault.reset_after_bytes
+        if fault.kill_after_bytes is not None:
+            self._up_bytes_left = fault.kill_after_bytes
 
     async def receive(self) -> Message:
         """ASGI's receive. A cut connection looks like a client that has left."""
-        if self._up_bytes_left == 0:
+        if self._up_bytes_left == 0 and not self._cut:
             self._reset()
         if self._cut:
             return {"type": "http.disconnect"}
@@ -91,6 +102,8 @@ class Exchange:
             return
         if message["type"] == "http.response.body":
             await self._send_body(message.get("body", b""), message.get("more_body", False))
+        elif self._kill_at == "before_answer":
+            self._reset()
         else:
             await self._send(self._closing(message) if self._holds_back_body else message)
 
@@ -117,6 +130,9 @@ class Exchange:
             await self._send({"type": "http.response.body", "body": piece, "more_body": more or not last})
         if cut:
             self._close()
+        elif self._kill_at == "after_answer" and not more:
+            await self._connection.wait_sent()
+            self._kill()
 
     def _closing(self, message: Message) -> Message:
         """Return the head of an answer that ends the connection.
@@ -125,7 +141,13 @@ class Exchange:
         """
         return {**message, "headers": [*message["headers"], (b"connection", b"close")]}
 
+    def _kill(self) -> None:
+        with suppress(ProcessLookupError):
+            if self._kill_pid is not None:
+                os.kill(self._kill_pid, signal.SIGKILL)
+
     def _reset(self) -> None:
+        self._kill()
         self._cut = True
         self._connection.reset()
 

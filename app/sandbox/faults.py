@@ -1,7 +1,8 @@
 """What can go wrong: faults, and the list that says which request meets which fault."""
 
+import os
 from collections.abc import Iterator
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
@@ -52,6 +53,13 @@ class Fault(BaseModel):
     lose_answer: bool = False
     # Take the request (when it uploads a file) or give the answer no faster than this.
     bytes_per_second: Annotated[int, Field(gt=0)] | None = None
+    # Store another byte than the one that came, and report size and digests of what is stored.
+    corrupt: bool = False
+    # Kill this process, such as the gateway, with SIGKILL: before anything is done, when so many bytes of the
+    # request's body have come, when the work is done and nothing answered, or when the whole answer is sent.
+    kill_pid: Annotated[int, Field(gt=1)] | None = None
+    kill_at: Literal["start", "before_answer", "after_answer"] | None = None
+    kill_after_bytes: Annotated[int, Field(gt=0)] | None = None
 
     @field_validator("operation")
     @classmethod
@@ -59,6 +67,16 @@ class Fault(BaseModel):
         if operation not in OPERATIONS | {ANY}:
             raise ValueError(f"no such operation; there are {', '.join(sorted(OPERATIONS))} and {ANY}")
         return operation
+
+    @field_validator("kill_pid")
+    @classmethod
+    def _can_be_killed(cls, pid: int | None) -> int | None:
+        try:
+            if pid is not None:
+                os.kill(pid, 0)
+        except OSError as error:
+            raise ValueError(f"process {pid} cannot be killed: {error.strerror}") from error
+        return pid
 
     @model_validator(mode="after")
     def _makes_sense(self) -> Self:
@@ -68,9 +86,22 @@ class Fault(BaseModel):
             raise ValueError("retry_after_seconds needs a status")
         if self.status is not None and self.lose_answer:
             raise ValueError("status and lose_answer exclude each other: one does no work, the other does it")
-        harm = (self.status, self.reset_after_bytes, self.bytes_per_second)
-        if harm == (None, None, None) and not self.delay_seconds and not self.lose_answer:
+        if self.corrupt and (self.operation != "upload_file" or self.status is not None):
+            raise ValueError("corrupt needs the operation upload_file, and no status")
+        harm = (self.status, self.reset_after_bytes, self.bytes_per_second, self.kill_pid)
+        if harm == (None,) * 4 and not (self.delay_seconds or self.lose_answer or self.corrupt):
             raise ValueError("a fault needs an effect, such as status or delay_seconds")
+        return self
+
+    @model_validator(mode="after")
+    def _kills_once(self) -> Self:
+        moments = (self.kill_at is not None) + (self.kill_after_bytes is not None)
+        if moments != (self.kill_pid is not None):
+            raise ValueError("kill_pid goes with either kill_at or kill_after_bytes")
+        if moments and (self.lose_answer or self.reset_after_bytes is not None):
+            raise ValueError("kill_pid excludes lose_answer and reset_after_bytes: the kill ends the request")
+        if self.status is not None and (self.kill_at == "start" or self.kill_after_bytes is not None):
+            raise ValueError("a status comes after the kill; kill_at is before_answer or after_answer")
         return self
 
     def matches(self, provider: str, operation: str, account: str) -> bool:

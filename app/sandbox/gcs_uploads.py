@@ -70,6 +70,11 @@ class _Session:
     # Requests follow one another.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still become an object."""
+        return self.stored is None
+
     async def discard(self) -> None:
         """Leave nothing behind."""
         await self.content.discard()

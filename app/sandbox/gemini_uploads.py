@@ -52,6 +52,11 @@ class _Session:
     # Requests that carry bytes follow one another.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it may still become a file."""
+        return self.status == "active"
+
     async def discard(self) -> None:
         """End without a file."""
         self.status = "cancelled"

@@ -86,6 +86,11 @@ class Content:
         """How many bytes have arrived."""
         return self._incoming.size_bytes
 
+    @property
+    def is_corrupt(self) -> bool:
+        """Whether the digests are not those of what came."""
+        return self._incoming.is_corrupt
+
     def digest(self, algorithm: str) -> bytes:
         """Return the digest by sha256, or one of the algorithms it was opened with; complete after `finish`."""
         if algorithm == "sha256":

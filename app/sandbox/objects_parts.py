@@ -34,6 +34,9 @@ class MultipartUpload:
     # One request at a time puts the parts together or removes them.
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
+    # Who comes to an end is remembered no longer.
+    is_open = True
+
     def keep(self, number: int, part: Content) -> None:
         """Make `part` the one of this number."""
         part.is_kept = True

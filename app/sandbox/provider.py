@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 from starlette.types import Receive, Scope, Send
 
-from app.sandbox.blobs import Discarded
+from app.sandbox.blobs import Discarded, corrupts
 from app.sandbox.exchange import Exchange
 from app.sandbox.faults import Faults
 from app.sandbox.store import Store, account_digest
@@ -118,6 +118,7 @@ class Operation:
         credential = provider.credential(request)
         account = account_digest(credential or "")
         fault = provider.faults.take(provider.name, name, account)
+        corrupts.set(fault is not None and fault.corrupt)
         if fault is not None:
             await exchange.meet(fault, uploads=name in _UPLOADS)
             if fault.status is not None:

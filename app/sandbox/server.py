@@ -43,6 +43,11 @@ class Connection:
         """Cut the connection after what was already sent."""
         self._transport.close()
 
+    async def wait_sent(self) -> None:
+        """Return when the kernel has taken all that was written, or the connection is lost."""
+        while self._transport.get_write_buffer_size() and not self.lost.is_set():
+            await self.wait_lost(0.001)
+
     async def wait_lost(self, timeout_seconds: float | None = None) -> None:
         """Return when the connection is lost, or after the timeout."""
         with contextlib.suppress(TimeoutError):

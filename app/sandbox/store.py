@@ -54,7 +54,11 @@ class StoredFile:
 
 
 class Upload(Protocol):
-    """An upload of several requests, between its start and its end."""
+    """An upload of several requests, from its start on."""
+
+    @property
+    def is_open(self) -> bool:
+        """Whether its end is still to come."""
 
     async def discard(self) -> None:
         """Leave nothing of it behind."""
@@ -112,6 +116,10 @@ class Store:
         """Return all files of all accounts, oldest first within each."""
         self._sweep()
         return [file for files in self._files.values() for file in files.values()]
+
+    def open_uploads(self) -> int:
+        """Return how many uploads of several requests have not come to their end."""
+        return sum(upload.is_open for table in self._uploads for upload in table.values())
 
     async def clear(self) -> None:
         """Forget all uploads under way, files and counters, and go back to the real time."""

@@ -42,7 +42,8 @@ class Switchboard:
 
     async def _state(self, _request: Request) -> Response:
         files = [_shown(file) for file in self._store.everything()]
-        return JSONResponse({"files": files, "requests": dict(self._store.requests)})
+        uploads = self._store.open_uploads()
+        return JSONResponse({"files": files, "uploads": uploads, "requests": dict(self._store.requests)})
 
     async def _forget(self, _request: Request) -> Response:
         await self._store.clear()

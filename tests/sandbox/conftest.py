@@ -64,6 +64,9 @@ class Switchboard:
     async def requests(self) -> dict[str, int]:
         return (await self.http.get("/_sandbox/state")).json()["requests"]
 
+    async def uploads(self) -> int:
+        return (await self.http.get("/_sandbox/state")).json()["uploads"]
+
     async def forget(self) -> None:
         (await self.http.delete("/_sandbox/state")).raise_for_status()
 

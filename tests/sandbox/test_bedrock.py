@@ -247,9 +247,9 @@ def test_the_frames_of_a_stream(raw):
 
 def test_a_stream_breaks_off(client):
     received = []
-    with pytest.raises(EventStreamError, match="throttlingException"):  # noqa: PT012
-        for event in client.converse_stream(modelId=_NOVA, messages=[_user("well throttle: now")])["stream"]:
-            received.append(event)
+    stream = client.converse_stream(modelId=_NOVA, messages=[_user("well throttle: now")])["stream"]
+    with closing(stream), pytest.raises(EventStreamError, match="throttlingException"):
+        received.extend(stream)
     assert received == [
         {"messageStart": {"role": "assistant"}},
         {"contentBlockDelta": {"contentBlockIndex": 0, "delta": {"text": "well "}}},

@@ -1,15 +1,28 @@
 """Every kind of fault, as a client meets it."""
 
 import asyncio
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
 from time import monotonic
 
 import httpx
 import openai
 import pytest
 
-from tests.sandbox.conftest import Switchboard
+from tests.sandbox.conftest import Sandbox, Switchboard
 
 _OPENAI = {"authorization": "Bearer sk-one"}
+# A client of its own process: told to, it uploads so many bytes, says what was answered, and waits to be killed.
+_CLIENT = """
+import sys, openai
+url, size_bytes = sys.argv[1:]
+client = openai.OpenAI(base_url=url, api_key="sk-one", max_retries=0)
+sys.stdin.readline()
+print(client.files.create(file=("a.jsonl", bytes(int(size_bytes))), purpose="batch").bytes, flush=True)
+sys.stdin.read()
+"""
 _MESSAGES = [{"role": "user", "content": "a few words to be streamed"}]
 
 
@@ -205,3 +218,59 @@ async def test_one_failure_can_be_laid_over_a_slow_line(openai_client, switchboa
     with pytest.raises(openai.RateLimitError):
         await _create(openai_client)
     assert await _took(_create(openai_client, bytes(5_000_000))) >= 0.1
+
+
+@pytest.fixture
+def doomed(sandbox: Sandbox) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", _CLIENT, f"{sandbox.base_url}/openai/v1", "3000000"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as client:
+        yield client
+        client.kill()
+
+
+async def _upload_until_killed(client: subprocess.Popen) -> str:
+    """Return what the client said before."""
+    client.stdin.write("go\n")
+    client.stdin.flush()
+    assert await asyncio.to_thread(client.wait, 20) == -signal.SIGKILL
+    return client.stdout.read()
+
+
+@pytest.mark.parametrize(
+    ("moment", "is_stored"),
+    [
+        ({"kill_at": "start"}, False),
+        ({"kill_after_bytes": 1}, False),
+        ({"kill_after_bytes": 2_000_000}, False),
+        ({"kill_at": "before_answer"}, True),
+        ({"kill_at": "before_answer", "status": 503}, False),
+        ({"kill_at": "start", "delay_seconds": 0.1}, False),
+    ],
+)
+async def test_a_client_is_killed_before_it_is_answered(doomed, switchboard: Switchboard, moment, is_stored):
+    await switchboard.fault(operation="upload_file", kill_pid=doomed.pid, **moment)
+    assert await _upload_until_killed(doomed) == ""
+    assert len(await switchboard.files()) == is_stored
+    assert await switchboard.requests() == {"openai.upload_file": 1}
+
+
+async def test_a_client_is_killed_after_it_was_answered(doomed, switchboard: Switchboard):
+    await switchboard.fault(operation="upload_file", kill_pid=doomed.pid, kill_at="after_answer")
+    assert await _upload_until_killed(doomed) in ("", "3000000\n")  # it may be dead before it has read the answer
+    (file,) = await switchboard.files()
+    assert file["bytes"] == 3_000_000
+
+
+@pytest.mark.parametrize("moment", [{"kill_at": "start"}, {"kill_after_bytes": 9}, {"kill_at": "before_answer"}])
+async def test_a_kill_ends_the_request_of_who_lives_on(doomed, client, switchboard: Switchboard, moment):
+    await switchboard.fault(operation="upload_file", kill_pid=doomed.pid, **moment)
+    with pytest.raises(openai.APIConnectionError):
+        await _create(client)
+    assert await asyncio.to_thread(doomed.wait, 20) == -signal.SIGKILL
+
+
+async def test_an_answer_is_whole_before_the_kill(doomed, client, switchboard: Switchboard):
+    await switchboard.fault(operation="stream_chat", kill_pid=doomed.pid, kill_at="after_answer")
+    answer = await client.chat.completions.create(model="gpt-4o", messages=_MESSAGES, stream=True)
+    assert [chunk async for chunk in answer][-1].choices[0].finish_reason == "stop"
+    assert await asyncio.to_thread(doomed.wait, 20) == -signal.SIGKILL

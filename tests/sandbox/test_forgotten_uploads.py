@@ -80,7 +80,7 @@ def _open_blobs(sandbox: Sandbox) -> list[str]:
 
 async def _assert_nothing_is_left(sandbox: Sandbox, switchboard: Switchboard) -> None:
     assert sandbox.blobs() == [] and _open_blobs(sandbox) == []
-    assert await switchboard.files() == []
+    assert (await switchboard.files(), await switchboard.uploads()) == ([], 0)
 
 
 @starts
@@ -88,7 +88,7 @@ async def test_an_upload_under_way_is_forgotten(http, sandbox: Sandbox, switchbo
     send = await start(http)
     assert not (await send(0, _PIECE)).is_error
     assert len(sandbox.blobs()) == 1
-    assert await switchboard.files() == []
+    assert (await switchboard.files(), await switchboard.uploads()) == ([], 1)
     await switchboard.forget()
     await _assert_nothing_is_left(sandbox, switchboard)
     assert await switchboard.requests() == {}

@@ -63,6 +63,7 @@ async def test_an_upload_in_pieces(http: httpx.AsyncClient, switchboard: Switchb
     assert last.status_code == 200
     assert (last.json()["size"], last.json()["contentType"]) == (str(len(data)), "application/pdf")
     assert await _read(http) == data
+    assert await switchboard.uploads() == 0
     # An answer that was lost is given again.
     for again in (await _send(http, url, "*/*"), await http.put(url, content=b"anything")):
         assert (again.status_code, again.json()) == (200, last.json())

@@ -57,6 +57,7 @@ async def test_the_length_may_be_unknown(http: httpx.AsyncClient, switchboard: S
     assert answer.headers["x-goog-upload-status"] == "final"
     file = answer.json()["file"]
     assert (file["name"], file["sizeBytes"], file["mimeType"]) == ("files/long", "9", "text/plain")
+    assert await switchboard.uploads() == 0
     (stored,) = await switchboard.files()
     assert stored["sha256"] == hashlib.sha256(b"abcabcabc").hexdigest()
 

@@ -1,11 +1,16 @@
 """The switchboard itself: what it shows, and which nonsense it refuses."""
 
 import hashlib
+import os
 
 import httpx
 import pytest
 
 from tests.sandbox.conftest import Switchboard
+
+_PID = os.getpid()
+# Above the largest that Linux gives.
+_NO_PID = 2**22 + 1
 
 
 async def test_state_shows_every_file_and_no_key(openai_client, azure_client, http: httpx.AsyncClient):
@@ -13,7 +18,7 @@ async def test_state_shows_every_file_and_no_key(openai_client, azure_client, ht
     await azure_client.files.create(file=("b.pdf", b"yz"), purpose="assistants")
     await openai_client.files.retrieve(created.id)
     state = (await http.get("/_sandbox/state")).json()
-    assert state.keys() == {"files", "requests"}
+    assert state.keys() == {"files", "uploads", "requests"}
     assert state["requests"] == {"openai.upload_file": 1, "azure.upload_file": 1, "openai.retrieve_file": 1}
     assert [(file["provider"], file["filename"]) for file in state["files"]] == [
         ("openai", "a.pdf"),
@@ -72,6 +77,21 @@ async def test_faults_are_shown_until_they_are_spent(openai_client, http: httpx.
         ({"delay_seconds": -1}, "delay_seconds: "),
         ({"bytes_per_second": 0}, "bytes_per_second: "),
         ({"reset_after_bytes": "many"}, "reset_after_bytes: "),
+        ({"corrupt": True}, "corrupt needs the operation upload_file"),
+        ({"operation": "delete_file", "corrupt": True}, "corrupt needs the operation upload_file"),
+        ({"operation": "upload_file", "corrupt": True, "status": 500}, "and no status"),
+        ({"kill_pid": _PID}, "kill_pid goes with either kill_at or kill_after_bytes"),
+        ({"kill_pid": _PID, "kill_at": "start", "kill_after_bytes": 1}, "kill_pid goes with either"),
+        ({"kill_at": "start", "delay_seconds": 1}, "kill_pid goes with either"),
+        ({"kill_after_bytes": 5, "status": 500}, "kill_pid goes with either"),
+        ({"kill_pid": _PID, "kill_at": "end"}, "kill_at: "),
+        ({"kill_pid": _PID, "kill_after_bytes": 0}, "kill_after_bytes: "),
+        ({"kill_pid": 1, "kill_at": "start"}, "kill_pid: "),
+        ({"kill_pid": _NO_PID, "kill_at": "start"}, f"process {_NO_PID} cannot be killed: No such process"),
+        ({"kill_pid": _PID, "kill_at": "start", "status": 500}, "a status comes after the kill"),
+        ({"kill_pid": _PID, "kill_after_bytes": 1, "status": 500}, "a status comes after the kill"),
+        ({"kill_pid": _PID, "kill_at": "before_answer", "lose_answer": True}, "the kill ends the request"),
+        ({"kill_pid": _PID, "kill_at": "start", "reset_after_bytes": 1}, "the kill ends the request"),
         ([], "should be an object"),
     ],
 )
