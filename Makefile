@@ -4,13 +4,13 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 
-.PHONY: demo test serve check bench install clean
+.PHONY: demo test serve check bench soak install clean
 
 demo: $(STAMP)            ## the whole story in one run: upload, chat, delete, on simulated providers
 	$(BIN)/filemux demo $(FILE)
 
 test: $(STAMP)            ## every test, against a real PostgreSQL and real ports
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile $(ARGS)
 
 serve: $(STAMP)           ## a gateway that keeps running, on the sandbox unless ARGS says otherwise
 	$(BIN)/filemux serve $(or $(ARGS),--sandbox)
@@ -23,6 +23,9 @@ check: $(STAMP)           ## lint, formatting, types, architecture
 
 bench: $(STAMP)           ## one table of ratios; needs wrk (apt-get install wrk)
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(STAMP)            ## ten minutes of uploads, chats and deletes while gateways, providers and PostgreSQL fail
+	$(BIN)/python -m benchmarks.soak $(ARGS)
 
 install: $(STAMP)
 

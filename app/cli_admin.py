@@ -1,4 +1,4 @@
-"""`filemux teams`, `keys` and `accounts`: what admins do, by the functions that HTTP uses."""
+"""`filemux teams` and `keys`: what admins do, by the functions that HTTP uses."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from typing import Any
 
 import click
 
-from app import deployments
 from app.access import keys as access_keys
 from app.access import queries as access_queries
 from app.access import teams as access_teams
 from app.access.audit import COMMAND_LINE, Actor
-from app.cli_database import config_option, json_option, settings_of, with_database
+from app.cli_database import config_option, json_option, with_database
 from app.db.session import Database
-from app.files.replicas import queries as replica_queries
 from app.printing import show_object, show_objects
 
 _ACTOR = Actor(COMMAND_LINE)
@@ -120,37 +118,3 @@ def rotate_key(key_id: str, config: Path | None, as_json: bool) -> None:
     """Give a key a new secret, shown this once; the old one stops."""
     row, secret = with_database(config, lambda database: access_keys.rotate_key(database, _ACTOR, key_id))
     show_object({**access_keys.shown(row), "key": secret}, as_json)
-
-
-# --- accounts ---------------------------------------------------------------------------------------------------
-
-
-@click.group()
-def accounts() -> None:
-    """Accounts: the places where provider files live."""
-
-
-@accounts.command("list")
-@config_option
-@json_option
-def list_accounts(config: Path | None, as_json: bool) -> None:
-    """List the accounts that the configuration or the rows name, with their replicas."""
-    found = settings_of(config)
-    configured = deployments.account_names(found)
-    rows = with_database(config, replica_queries.replicas_by_account)
-    named = {row["account"]: row["replicas"] for row in rows}
-    table = [
-        {"account": name, "provider": configured.get(name), "replicas": named.get(name, 0)}
-        for name in sorted({*configured, *named})
-    ]
-    show_objects(table, as_json)
-
-
-@accounts.command("rename")
-@click.argument("old")
-@click.argument("new")
-@config_option
-def rename_account(old: str, new: str, config: Path | None) -> None:
-    """Move the rows of an account whose name in the configuration has changed."""
-    moved = with_database(config, lambda database: replica_queries.rename_account(database, old, new))
-    click.echo(f"{moved} replicas moved from {old} to {new}")

@@ -10,8 +10,7 @@ from typing import TypeVar
 
 import click
 
-from app import serve
-from app.db import migrations
+from app.configuration import load
 from app.db.embedded import attach_or_start
 from app.db.session import Database
 from app.settings import Settings
@@ -22,11 +21,6 @@ config_option = click.option(
     "--config", type=click.Path(path_type=Path), help="The YAML file; default: FILEMUX_CONFIG."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON for scripts instead of a table.")
-
-
-def settings_of(config: Path | None) -> Settings:
-    """The settings that the command was given. Raises SettingsError."""
-    return serve.load(config)
 
 
 def database_url_of(found: Settings) -> AbstractContextManager[str]:
@@ -44,8 +38,10 @@ def with_database(config: Path | None, work: Callable[[Database], Awaitable[Resu
         finally:
             await database.close()
 
-    found = settings_of(config)
+    found = load(config)
     with database_url_of(found) as url:
         if not found.database_url:
+            from app.db import migrations  # noqa: PLC0415  alembic would double a command's start
+
             migrations.upgrade(url)
         return asyncio.run(run(url))

@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import mimetypes
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import replace
+import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO
 
 import click
 from rich.console import Console
-from rich.progress import wrap_file
+from rich.progress import Progress, wrap_file
 
-from app.access.authenticate import Caller, keyless_admin
-from app.access.teams import existing_team
-from app.cli_database import config_option, database_url_of, json_option, settings_of
+from app.access.audit import COMMAND_LINE, Actor
+from app.access.authenticate import Caller
+from app.cli_database import config_option, json_option
+from app.cli_gateway import with_gateway
+from app.db.session import Rows
 from app.files import delete, queries, read, upload
+from app.files.backfill import sync
 from app.files.multipart import UNTYPED, FileStart
 from app.files.replicas import queries as replica_queries
 from app.files.targets import wanted_from
 from app.gateway import Gateway
-from app.main import running
 from app.printing import show_object, show_objects
-from app.serve import with_secrets
-
-Result = TypeVar("Result")
 
 READ_BYTES = 1024 * 1024
+# How often a sync is asked how far it is, and how many of its failures are listed.
+LOOK_SECONDS = 0.5
+SHOWN_FAILURES = 100
 
 _team = click.option("--team", default="default", show_default=True, help="Whose files.")
 
@@ -53,7 +55,7 @@ def list_files(team: str, purpose: str | None, limit: int, config: Path | None, 
             )
         return [_flat(read.shown(row)) for row in rows]
 
-    show_objects(_with_gateway(config, team, page), as_json)
+    show_objects(with_gateway(config, team, page), as_json)
 
 
 @files.command("show")
@@ -68,7 +70,7 @@ def show_file(file_id: str, config: Path | None, as_json: bool) -> None:
         async with gateway.database.read() as reader:
             return [read.target(replica) for replica in await replica_queries.file_replicas(reader, [row["id"]])]
 
-    show_objects(_with_gateway(config, "default", replicas), as_json)
+    show_objects(with_gateway(config, "default", replicas), as_json)
 
 
 @files.command("upload")
@@ -92,7 +94,7 @@ def upload_file(
             row, _ = await upload.upload_file(gateway, caller, part, _chunks(source), wanted)
         return _flat(read.shown(row))
 
-    show_object(_with_gateway(config, team, uploaded), as_json)
+    show_object(with_gateway(config, team, uploaded), as_json)
 
 
 @files.command("delete")
@@ -100,8 +102,33 @@ def upload_file(
 @config_option
 def delete_file(file_id: str, config: Path | None) -> None:
     """Delete a file everywhere, of whichever team it is; a running gateway retries what a provider did not confirm."""
-    _with_gateway(config, "default", lambda gateway, caller: delete.delete_file(gateway, caller, file_id))
+    with_gateway(config, "default", lambda gateway, caller: delete.delete_file(gateway, caller, file_id))
     click.echo(f"{file_id} is deleted")
+
+
+@files.command("sync")
+@click.option("--model", required=True, help="The model name whose accounts are to have the files.")
+@click.option("--team", help="Only this team's files; default: every team's.")
+@config_option
+@json_option
+def sync_files(model: str, team: str | None, config: Path | None, as_json: bool) -> None:
+    """Have replicas made of all files for a model name, and wait for them; status 1 if some could not be made."""
+    wanted = sync.Sync(model=model, team=team)
+
+    async def synced(gateway: Gateway, _: Caller) -> tuple[dict[str, Any], Rows]:
+        await sync.order(gateway, Actor(COMMAND_LINE), wanted)
+        with Progress(console=Console(stderr=True)) as bar:
+            task = bar.add_task(model, total=None)
+            while (figures := await sync.progress(gateway, wanted))["waiting"]:
+                bar.update(task, total=figures["files"], completed=figures["files"] - figures["waiting"])
+                await asyncio.sleep(LOOK_SECONDS)
+        return figures, await sync.failures(gateway, wanted, SHOWN_FAILURES)
+
+    figures, failures = with_gateway(config, "default", synced)
+    show_object(figures, as_json)
+    if failures and not as_json:
+        show_objects([dict(row) for row in failures], as_json=False)
+    sys.exit(1 if figures["failed"] else 0)
 
 
 async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
@@ -113,17 +140,3 @@ def _flat(shown: dict[str, Any]) -> dict[str, Any]:
     facts = shown.pop("filemux")
     del shown["status"], shown["status_details"]
     return {**shown, **facts}
-
-
-def _with_gateway(config: Path | None, team: str, work: Callable[[Gateway, Caller], Awaitable[Result]]) -> Result:
-    """Run `work` in a gateway of this process, as an admin of the team."""
-
-    async def run(url: str) -> Result:
-        async with running(replace(found, database_url=url)) as gateway:
-            async with gateway.database.read() as reader:
-                caller = keyless_admin(await existing_team(reader, team))
-            return await work(gateway, caller)
-
-    found = with_secrets(settings_of(config), tell=lambda line: click.echo(line, err=True))
-    with database_url_of(found) as url:
-        return asyncio.run(run(url))

@@ -23,12 +23,12 @@ from rich.console import Console
 from rich.progress import wrap_file
 from rich.table import Table
 
+from app.configuration import with_secrets
 from app.db import readonly
 from app.db.embedded import attach_or_start
 from app.db.session import Database
 from app.processes import ended, start_child
 from app.sandbox import sample_path
-from app.serve import with_secrets
 from app.settings import Environment, Settings
 
 # What must be gone is given this long, the worker's retries included.

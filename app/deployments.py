@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 from starlette.requests import Request
@@ -15,16 +15,19 @@ from starlette.responses import JSONResponse, Response
 from app.errors import NotFound
 from app.gateway import caller_of, gateway_of
 from app.providers.http import Http
+from app.providers.limits import MAX_PARALLEL_REQUESTS, Guard, Guarded
 from app.providers.protocol import Provider
 from app.providers.registry import REGISTRY, ProviderKind
-from app.providers.wrappers import Observed, Retrying
-from app.settings import Entry, Settings, explain
+from app.providers.wrappers import Impatient, Observed, Retrying
+from app.settings import ALL_MODEL_NAMES, Entry, Settings, explain
 from app.yaml_file import SettingsError, resolve
 
-# Parameters of an entry that belong to the deployment and not to the account.
-DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params"})
+# Parameters of an entry that the provider does not know.
+DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params", "max_parallel_requests"})
 # Two entries that differ only in these speak to the same account.
 NOT_IDENTITY = frozenset({"api_version", "auth_header", "max_tokens"})
+
+Number = TypeVar("Number", int, float)
 
 
 async def list_endpoint(request: Request) -> Response:
@@ -117,11 +120,13 @@ def build(settings: Settings, http: Http) -> Deployments:
     """Deployments and accounts of the configuration. Raises SettingsError with the line that is wrong."""
     entries, ignored = _resolved(settings)
     names = _account_names(entries)
+    limits = _limits(entries)
+    guards = {names[one.identity]: Guard(names[one.identity], one.kind.name, limits[one.identity]) for one in entries}
     accounts: dict[str, Account] = {}
     deployments: list[Deployment] = []
     for one in entries:
-        provider = Observed(one.kind.provider(one.params, http), one.kind.name)
         name = names[one.identity]
+        provider = Guarded(Observed(Impatient(one.kind.provider(one.params, http)), one.kind.name), guards[name])
         if name not in accounts:
             accounts[name] = Account(name, one.kind.name, Retrying(provider))
         if one.entry.model_name is not None:
@@ -142,6 +147,7 @@ def check(settings: Settings) -> None:
     """Raise SettingsError with the line that `build` would stumble over; opens no connection."""
     entries, _ = _resolved(settings)
     _account_names(entries)
+    _limits(entries)
 
 
 def account_names(settings: Settings) -> dict[str, str]:
@@ -154,7 +160,7 @@ def account_names(settings: Settings) -> dict[str, str]:
 def _resolved(settings: Settings) -> tuple[list[_Resolved], list[str]]:
     ignored: list[str] = []
     entries = [_Resolved.of(entry, ignored) for entry in (*settings.models, *settings.file_accounts)]
-    names = {entry.model_name for entry in settings.models}
+    names = {ALL_MODEL_NAMES, *(entry.model_name for entry in settings.models)}
     for target in settings.options.default_target_model_names:
         if target not in names:
             raise settings.default_targets_place.error(f"default_target_model_names: there is no model_name {target!r}")
@@ -172,6 +178,7 @@ class _Resolved:
     given_name: str | None
     timeout_seconds: float | None
     drop_params: bool
+    max_parallel_requests: int | None
 
     @classmethod
     def of(cls, entry: Entry, ignored: list[str]) -> _Resolved:
@@ -189,7 +196,16 @@ class _Resolved:
         written = kind.filling() | written
         params = _validated(entry, kind, written)
         identity = _identity(kind, params, written)
-        return cls(entry, kind, params, identity, _given_name(entry), _timeout(entry), _drop_params(entry))
+        return cls(
+            entry,
+            kind,
+            params,
+            identity,
+            _given_name(entry),
+            _positive(entry, "timeout", float, "a number of seconds above 0"),
+            _drop_params(entry),
+            _positive(entry, "max_parallel_requests", int, "a whole number above 0"),
+        )
 
 
 def _validated(entry: Entry, kind: ProviderKind, written: Mapping[str, Any]) -> BaseModel:
@@ -226,17 +242,17 @@ def _given_name(entry: Entry) -> str | None:
     return name
 
 
-def _timeout(entry: Entry) -> float | None:
-    value = resolve(entry.params.get("timeout"), entry.place_of("timeout"))
+def _positive(entry: Entry, key: str, kind: Callable[[str], Number], what: str) -> Number | None:
+    value = resolve(entry.params.get(key), entry.place_of(key))
     if value is None:
         return None
     try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = 0.0
-    if seconds <= 0:
-        raise entry.place_of("timeout").error("timeout must be a number of seconds above 0")
-    return seconds
+        number = kind(str(value))
+    except ValueError:
+        number = kind("0")
+    if not number > 0:
+        raise entry.place_of(key).error(f"{key} must be {what}")
+    return number
 
 
 def _drop_params(entry: Entry) -> bool:
@@ -263,3 +279,14 @@ def _account_names(entries: Iterable[_Resolved]) -> dict[str, str]:
         digest = hashlib.sha256(one.identity.encode()).hexdigest()[:8]
         names.setdefault(one.identity, f"{one.kind.name}-{digest}")
     return names
+
+
+def _limits(entries: Iterable[_Resolved]) -> dict[str, int]:
+    """Identity → how many calls an account takes at once."""
+    limits: dict[str, int] = {}
+    for one in entries:
+        wanted = one.max_parallel_requests
+        if wanted is not None and limits.setdefault(one.identity, wanted) != wanted:
+            reason = f"max_parallel_requests is {limits[one.identity]} in another entry of this account"
+            raise one.entry.place_of("max_parallel_requests").error(reason)
+    return {one.identity: limits.get(one.identity, MAX_PARALLEL_REQUESTS) for one in entries}

@@ -13,8 +13,12 @@ from app.db import migrations
 from app.db.session import Database
 from app.deployments import Account
 from app.errors import GatewayError, Overloaded, ProviderError
+from app.files.stores import BucketStore
 from app.providers.http import open_http
 from app.settings import Settings
+
+ANSWER_SECONDS = 15
+NO_ANSWER = f"no answer within {ANSWER_SECONDS} s"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ async def examine(settings: Settings, database_url: str) -> list[Finding]:
     """Check everything; an account costs one cheap call. Raises SettingsError for a configuration that is wrong."""
     async with open_http() as http:
         built = deployments.build(settings, http)
-        findings = [_configuration(settings, built.ignored), _sources(settings), await _database(database_url)]
+        findings = [_configuration(settings, built.ignored), await _sources(settings), await _database(database_url)]
         findings += await asyncio.gather(*(_account(account) for account in built.accounts.values()))
     return findings
 
@@ -41,7 +45,9 @@ def _configuration(settings: Settings, ignored: tuple[str, ...]) -> Finding:
     return Finding("configuration", True, detail + (f"; ignored: {', '.join(foreign)}" if foreign else ""))
 
 
-def _sources(settings: Settings) -> Finding:
+async def _sources(settings: Settings) -> Finding:
+    if settings.options.sources.store == "s3":
+        return await _bucket(BucketStore(settings.options.sources))
     directory = settings.data_dir / "sources"
     if settings.options.sources.store == "none":
         detail = f"no bytes are kept; without `filemux: {{sources: {{store: none}}}}` they are, in {directory}"
@@ -50,6 +56,16 @@ def _sources(settings: Settings) -> Finding:
         free = decimal(shutil.disk_usage(there).free)
         detail = f"bytes are kept in {directory}, {free} free; `filemux: {{sources: {{store: none}}}}` keeps none"
     return Finding("sources", True, detail)
+
+
+async def _bucket(store: BucketStore) -> Finding:
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await store.check()
+    except OSError as failure:
+        # A TimeoutError is one too, without words.
+        return Finding("sources", False, f"bytes are to be kept in {store.id}: {str(failure) or NO_ANSWER}")
+    return Finding("sources", True, f"bytes are kept in {store.id}, which answers")
 
 
 async def _database(url: str) -> Finding:
@@ -67,12 +83,12 @@ async def _database(url: str) -> Finding:
 
 async def _account(account: Account) -> Finding:
     try:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(ANSWER_SECONDS):
             await account.provider.check()
     except ProviderError as failure:
         return Finding(f"account {account.name}", False, failure.message)
     except TimeoutError:
-        return Finding(f"account {account.name}", False, "no answer within 15 s")
+        return Finding(f"account {account.name}", False, NO_ANSWER)
     except GatewayError as failure:
         return Finding(f"account {account.name}", False, failure.message)
     files = "stores files" if account.stores_files else "has no Files API"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -12,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match, Route, Router
 
 from app import ids
-from app.errors import GatewayError, Internal, MethodNotAllowed
+from app.errors import GatewayError, Internal, MethodNotAllowed, Overloaded
 from app.hangup import HungUp
 
 log = structlog.get_logger("filemux.request")
@@ -46,6 +47,9 @@ class Edge:
             await self._app(scope, receive, exchange.send)
         except GatewayError as failure:
             await exchange.fail(failure)
+        except asyncio.CancelledError:
+            # By the end of the grace period alone.
+            await exchange.fail(Overloaded("the gateway is being stopped", retry_after_seconds=1))
         except HungUp:
             exchange.status = CLIENT_CLOSED_REQUEST
         except HTTPException:

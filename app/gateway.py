@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from app.access.authenticate import Caller, Keys
     from app.db.session import Database
     from app.deployments import Deployments
+    from app.files.backfill.make import Backfills
     from app.files.mappings import Mappings
     from app.files.sources import Sources
     from app.settings import Options
@@ -28,6 +29,7 @@ class Gateway:
     keys: Keys
     mappings: Mappings
     sources: Sources
+    backfills: Backfills
 
 
 def gateway_of(request: Request) -> Gateway:

@@ -20,7 +20,6 @@ from app.gateway import Gateway, gateway_of
 
 # Counting all replicas reads the whole table; a scrape more often than this gets the last count again.
 COUNT_SECONDS = 15.0
-BACKLOG_STATES = frozenset({"pending", "processing", "deleting"})
 
 
 async def alive_endpoint(request: Request) -> Response:
@@ -75,12 +74,13 @@ class _Replicas:
         self._rows = rows
 
     def collect(self) -> Iterator[Metric]:
-        """Two gauges from one count."""
+        """Three gauges from one count."""
         replicas = GaugeMetricFamily(
             "filemux_replicas", "Replicas, by provider and state", labels=["provider", "state"]
         )
         for row in self._rows:
             replicas.add_metric([row["provider"], row["state"]], row["replicas"])
         yield replicas
-        waiting = sum(row["replicas"] for row in self._rows if row["state"] in BACKLOG_STATES)
+        waiting, blocked = (sum(row[count] for row in self._rows) for count in ("waiting", "blocked"))
         yield GaugeMetricFamily("filemux_backlog", "Replicas that something is still to be done for", value=waiting)
+        yield GaugeMetricFamily("filemux_blocked", "Those of them whose account is not configured", value=blocked)

@@ -10,8 +10,8 @@ import stamina.instrumentation
 import structlog
 
 
-def configure() -> None:
-    """Set up logging for this process."""
+def configure(level: int = logging.INFO) -> None:
+    """Set up logging for this process, from this level on."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -20,7 +20,7 @@ def configure() -> None:
             structlog.processors.EventRenamer("message"),
             structlog.processors.JSONRenderer(serializer=_dumped),
         ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
         cache_logger_on_first_use=True,
     )

@@ -13,9 +13,13 @@ from starlette.routing import Router
 
 from app import deployments, routes, worker
 from app.access.authenticate import Keys
+from app.access.idempotency import idempotency_due
 from app.db.notify import listen
 from app.db.session import Database
 from app.edge import Edge
+from app.files.accounts.blocked import blocked_due
+from app.files.backfill.make import Backfills, backfill_due
+from app.files.backfill.refresh import refresh_due
 from app.files.delete import delete_due
 from app.files.expire import expire_due
 from app.files.mappings import Mappings
@@ -28,7 +32,18 @@ from app.settings import Settings
 
 log = structlog.get_logger("filemux")
 
-DUES = (delete_due, expire_due, processing_due, repair_due, sources_due)
+# Each with how long it rests when it found nothing, in seconds.
+DUES: dict[worker.Due, float] = {
+    backfill_due: 0.5,
+    blocked_due: 2.0,
+    delete_due: 0.5,
+    expire_due: 0.5,
+    idempotency_due: 60.0,
+    processing_due: 0.5,
+    refresh_due: 5.0,
+    repair_due: 0.5,
+    sources_due: 0.5,
+}
 
 
 def create_app(settings: Settings) -> Edge:
@@ -59,10 +74,12 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         mappings = Mappings(database)
         spool_dir = settings.data_dir / "spool"
         spool_dir.mkdir(parents=True, exist_ok=True)
-        sources = Sources(settings.options.sources.store, settings.data_dir / "sources")
-        gateway = Gateway(settings.options, spool_dir, database, built, keys, mappings, sources)
+        sources = Sources(settings.options.sources, settings.data_dir / "sources")
+        backfills = Backfills()
+        stack.push_async_callback(backfills.close)
+        gateway = Gateway(settings.options, spool_dir, database, built, keys, mappings, sources, backfills)
         tasks = [
-            asyncio.create_task(listen(database.url, (keys.cache, mappings.cache))),
+            asyncio.create_task(listen(database, (keys.cache, mappings.cache))),
             asyncio.create_task(worker.run(gateway, DUES)),
         ]
         stack.push_async_callback(_ended, tasks)

@@ -10,6 +10,7 @@ from app.access import keys, teams
 from app.chat import complete
 from app.errors import NotFound
 from app.files import content, delete, read, upload
+from app.files.backfill import sync
 
 _metrics = health.Metrics()
 
@@ -40,6 +41,8 @@ ROUTES: list[BaseRoute] = [
     _route("GET", "/admin/keys", keys.list_endpoint),
     _route("DELETE", "/admin/keys/{key_id}", keys.revoke_endpoint),
     _route("POST", "/admin/keys/{key_id}/rotate", keys.rotate_endpoint),
+    _route("POST", "/admin/files/sync", sync.endpoint),
+    _route("GET", "/admin/files/sync", sync.progress_endpoint),
     # operation
     _route("GET", "/healthz", health.alive_endpoint),
     _route("GET", "/readyz", health.ready_endpoint),

@@ -10,28 +10,30 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import uvicorn
-from pydantic import SecretStr
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from prometheus_client.multiprocess import mark_process_dead
 
-from app import deployments, ids, logs, settings
+from app import deployments
+from app.configuration import load, with_secrets
 from app.db import migrations, session
-from app.db.embedded import EmbeddedPostgres, default_data_dir
-from app.errors import BadRequest
+from app.db.embedded import EmbeddedPostgres
 from app.files import spool
 from app.processes import ended, start_child
-from app.settings import Environment, Settings
+from app.server import Server
+from app.settings import Settings
 from app.yaml_file import SettingsError
 
 SANDBOX_PORT = 4010
-DRAIN_SECONDS = 30
 # A worker that ends sooner than this after its start cannot work at all.
 EARLY_SECONDS = 2.0
+# Room for some 7,000 values of each kind.
+METRICS_BYTES = 1024 * 1024
+# What a worker may take to end after its grace period.
+END_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,7 @@ def serve(options: ServeOptions) -> None:
         if found.database_url:
             session.normalised(found.database_url)
         listeners = [stack.enter_context(one) for one in _listeners(options)]
-        found = with_secrets(found)
+        found = with_secrets(found, tell=say)
         if found.database_url is None:
             database_url = stack.enter_context(EmbeddedPostgres(found.data_dir)).url
             migrations.upgrade(database_url)
@@ -67,21 +69,9 @@ def serve(options: ServeOptions) -> None:
         if not found.models:
             say("no model_list is configured: pass --config FILE, or --sandbox to try filemux out")
         if options.workers == 1:
-            _Server(found, _url(listeners[0])).run(listeners)
+            _run(found, listeners[0], at_once=signal.SIGTERM)
         else:
             _supervise(found, listeners)
-
-
-def load(config: Path | None = None) -> Settings:
-    """The settings of this process: the configuration file, or the sandbox's where there is only a sandbox."""
-    environment = Environment()
-    config = config or environment.filemux_config
-    sandbox_url = os.environ.get("FILEMUX_SANDBOX_URL")
-    if sandbox_url and config is None:
-        from app.sandbox.config import sandbox_configuration  # noqa: PLC0415  not part of a real gateway
-
-        return settings.from_mapping(sandbox_configuration(sandbox_url), environment, default_data_dir())
-    return settings.load(config, environment, default_data_dir())
 
 
 def say(line: str) -> None:
@@ -89,66 +79,8 @@ def say(line: str) -> None:
     print(line, flush=True)  # noqa: T201
 
 
-def with_secrets(found: Settings, tell: Callable[[str], None] = say) -> Settings:
-    """Make and keep what was not configured; a new master key is told once."""
-    master_key, secret_key = found.master_key, found.secret_key
-    if master_key is None:
-        path = found.data_dir / "master_key"
-        secret, new = settings.kept_secret(path)
-        master_key = SecretStr(secret)
-        if new:
-            tell(f"new master key, kept in {path}: {secret}")
-    if secret_key is None:
-        secret_key = SecretStr(settings.kept_secret(found.data_dir / "secret_key")[0])
-    return replace(found, master_key=master_key, secret_key=secret_key)
-
-
-class _Protocol(HttpToolsProtocol):
-    """Refuses what is no HTTP in the same envelope as everything else."""
-
-    def send_400_response(self, msg: str) -> None:
-        refusal = BadRequest("this is no valid HTTP request", code="invalid_http")
-        body = refusal.body()
-        facts = {"x-request-id": ids.new_request_id(), "content-length": len(body), "connection": "close"}
-        lines = [f"{name}: {value}" for name, value in (refusal.headers() | facts).items()]
-        self.transport.write("\r\n".join(["HTTP/1.1 400 Bad Request", *lines, "", ""]).encode() + body)
-        self.transport.close()
-
-
-class _Server(uvicorn.Server):
-    """One worker. Says where it listens once it does."""
-
-    def __init__(self, found: Settings, url: str) -> None:
-        logs.configure()
-        from app.main import create_app  # noqa: PLC0415  its metrics read PROMETHEUS_MULTIPROC_DIR when imported
-
-        config = uvicorn.Config(
-            create_app(found),
-            loop="uvloop",
-            http=_Protocol,
-            ws="none",
-            lifespan="on",
-            access_log=False,
-            log_level="warning",
-            server_header=False,
-            # Longer than the balancers' and clients' minute: who closes first must not be us.
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-        super().__init__(config)
-        self._url = url
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        if self.started:
-            say(f"filemux listening on {self._url}")
-
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        # uvicorn's own version raises the signal again at the end, which makes an orderly end look like a crash.
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, self.handle_exit)
-        yield
+def _run(found: Settings, listener: socket.socket, at_once: signal.Signals) -> None:
+    Server(found, lambda: say(f"filemux listening on {_url(listener)}"), at_once).run([listener])
 
 
 # --- several workers --------------------------------------------------------------------------------------------
@@ -195,10 +127,25 @@ def _supervise(found: Settings, listeners: list[socket.socket]) -> None:
             for worker in workers:
                 worker.replace_if_dead()
     finally:
+        for listener in listeners:
+            # From here on callers are better off at another gateway than waiting for this one.
+            listener.close()
+        _end(workers, found.options.drain_seconds + END_SECONDS)
+
+
+def _end(workers: list[_Worker], wait_seconds: float) -> None:
+    """Let the workers finish what they do; another signal to us cuts them off."""
+
+    def at_once(*_: object) -> None:
         for worker in workers:
-            worker.process.terminate()
-        for worker in workers:
-            ended(worker.process, DRAIN_SECONDS + 5)
+            worker.process.send_signal(signal.SIGINT)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, at_once)
+    for worker in workers:
+        worker.process.terminate()
+    for worker in workers:
+        ended(worker.process, wait_seconds)
 
 
 class _Worker:
@@ -226,6 +173,8 @@ class _Worker:
             return
         if time.monotonic() - self._started < EARLY_SECONDS:
             raise SettingsError(f"a worker ended at once with status {self.process.returncode}", file="--workers")
+        # Else its gauges would stay as it left them.
+        mark_process_dead(self.process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         self._start()
 
 
@@ -245,9 +194,18 @@ def _handed_down(found: Settings) -> dict[str, str]:
     }
 
 
+def _reserve_metrics(directory: Path) -> None:
+    """Give this worker's metrics their place on the disk. prometheus_client maps files that are holes, and the kernel
+    kills whoever writes to a hole when the disk is full."""
+    for kind in ("counter", "gauge_livemax", "histogram"):
+        (directory / f"{kind}_{os.getpid()}.db").write_bytes(bytes(METRICS_BYTES))
+
+
 def _work(descriptor: int) -> None:
+    _reserve_metrics(Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]))
     listener = socket.socket(fileno=descriptor)
-    _Server(load(), _url(listener)).run([listener])
+    # SIGTERM may come from systemd and from the parent, each for itself: only SIGINT says that it is urgent.
+    _run(load(), listener, at_once=signal.SIGINT)
 
 
 # --- the sandbox ------------------------------------------------------------------------------------------------
@@ -256,7 +214,7 @@ def _work(descriptor: int) -> None:
 @contextmanager
 def sandbox_process(port: int) -> Iterator[str]:
     """The sandbox as a child that dies with us; its URL. Where the port is taken it takes a free one."""
-    command = [sys.executable, "-m", "app.sandbox", "--port", str(port if _is_free(port) else 0)]
+    command = [sys.executable, "-m", "app.sandbox", "--port", str(port), "--or-free-port"]
     with start_child(command, signal.SIGTERM) as process:
         assert process.stdout is not None
         match = re.search(r"http://\S+", process.stdout.readline().decode())
@@ -266,14 +224,6 @@ def sandbox_process(port: int) -> Iterator[str]:
             yield match[0]
         finally:
             ended(process, 5)
-
-
-def _is_free(port: int) -> bool:
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError:
-        return False
-    return True
 
 
 if __name__ == "__main__":

@@ -11,16 +11,18 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from app.yaml_file import KeyPath, Place, YamlFile, resolve, shown
 
 PARAMS_SPELLINGS = ("params", "litellm_params", "dheera_ai_params")
 DEFAULT_PROVIDER = "openai"
+# As a target: every model name that the key may use.
+ALL_MODEL_NAMES = "*"
 
 
 class Environment(BaseSettings):
@@ -35,16 +37,43 @@ class Environment(BaseSettings):
     filemux_secret_key: SecretStr | None = None
 
 
-class Sources(BaseModel):
-    """Where an upload's bytes are kept after the fan-out."""
+class SourceOptions(BaseModel):
+    """Where files' bytes are kept. All but `store` is for s3, and only `bucket` is needed there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     store: Literal["disk", "s3", "none"] = "disk"
-    bucket: str | None = None
-    region: str | None = None
-    prefix: str = ""
-    endpoint_url: str | None = None
+    bucket: str | None = Field(default=None, min_length=1)
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]+$")
+    prefix: str = "filemux-sources/"
+    endpoint_url: str | None = Field(default=None, pattern=r"^https?://[^/]")
+    access_key_id: SecretStr | None = None
+    secret_access_key: SecretStr | None = None
+    server_side_encryption: Literal["AES256", "aws:kms"] | None = None
+    kms_key_id: str | None = None
+
+    @field_validator("prefix")
+    @classmethod
+    def _is_folder(cls, text: str) -> str:
+        return f"{text.strip('/')}/".lstrip("/")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _ends_without_slash(cls, text: str | None) -> str | None:
+        return text and text.rstrip("/")
+
+    @model_validator(mode="after")
+    def _is_one_store(self) -> Self:
+        of_s3 = sorted(self.model_fields_set - {"store"})
+        if self.store != "s3" and of_s3:
+            raise ValueError(f"{', '.join(of_s3)}: only with store: s3, not with store: {self.store}")
+        if self.store == "s3" and self.bucket is None:
+            raise ValueError("store: s3 needs a bucket")
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            raise ValueError("access_key_id and secret_access_key belong together")
+        if self.kms_key_id and self.server_side_encryption != "aws:kms":
+            raise ValueError("kms_key_id needs server_side_encryption: aws:kms")
+        return self
 
 
 class Options(BaseModel):
@@ -52,10 +81,20 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    sources: Sources = Sources()
+    sources: SourceOptions = SourceOptions()
     upload_policy: Literal["all", "any"] = "all"
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     default_target_model_names: tuple[str, ...] = ()
+    refresh: Literal["ahead", "on_demand"] = "ahead"
+    # How long running requests may go on after SIGTERM.
+    drain_seconds: int = Field(default=30, ge=0)
+
+    @field_validator("default_target_model_names")
+    @classmethod
+    def _all_are_named_alone(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if ALL_MODEL_NAMES in names and len(names) > 1:
+            raise ValueError(f"{ALL_MODEL_NAMES} stands for all model names; write it alone")
+        return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,17 +239,19 @@ def _entry(document: YamlFile, path: KeyPath, params: dict[str, Any], model_name
 
 def _options(document: YamlFile) -> Options:
     section = document.section("filemux")
-    resolved = {key: resolve(value, document.place(("filemux", key))) for key, value in section.items()}
     try:
-        options = Options.model_validate(resolved)
+        return Options.model_validate(_resolved(document, ("filemux",), section))
     except ValidationError as invalid:
         first = invalid.errors()[0]
         path: KeyPath = ("filemux", *first["loc"])
         raise document.place(path).error(f"{shown(path)}: {explain(first)}") from None
-    if options.sources.store == "s3":
-        reason = "filemux.sources.store: this version keeps sources on disk or not at all: choose disk or none"
-        raise document.place(("filemux", "sources", "store")).error(reason)
-    return options
+
+
+def _resolved(document: YamlFile, path: KeyPath, value: Any) -> Any:
+    """The value with what it takes from the environment."""
+    if isinstance(value, dict):
+        return {key: _resolved(document, (*path, key), one) for key, one in value.items()}
+    return resolve(value, document.place(path))
 
 
 def explain(problem: Mapping[str, Any]) -> str:

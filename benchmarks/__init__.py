@@ -7,4 +7,5 @@ client         the load: wrk, a streaming upload, paced SSE streams
 report         a row, its targets (design §9), the table, the JSON
 profile        where a worker's time goes
 chat sse upload memory rate start    one file each; `rows(bench)` measures
+soak           not how fast but how safe: `python -m benchmarks.soak`
 """

@@ -1,5 +1,6 @@
 """Fixtures of all tests: a real PostgreSQL, a real sandbox, a real gateway, and official SDK clients."""
 
+import asyncio
 import contextlib
 import os
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 
 import asyncpg
 import httpx
+import hypothesis
 import openai
 import pytest
 import yaml
@@ -19,6 +21,13 @@ from tests.support.processes import Gateway, SandboxProcess
 from tests.support.sandbox import Switchboard
 
 MASTER_KEY = "sk-master-of-the-tests"
+
+# Each HTTP client would read all the world's authorities, for 17 ms, and no test speaks TLS to the world.
+os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority.pem")
+
+# Other tests run beside this one: how long an example takes says nothing.
+hypothesis.settings.register_profile("beside others", deadline=None)
+hypothesis.settings.load_profile("beside others")
 
 
 @pytest.fixture(scope="session")
@@ -55,22 +64,40 @@ async def connected(url):
         await connection.close()
 
 
-@pytest.fixture
-async def empty_database_url(postgres_url):
-    """A database of the test's own, without a schema."""
+@contextlib.asynccontextmanager
+async def new_database(server_url):
+    """The URL of an empty database, which is dropped in the end."""
     name = f"test_{uuid.uuid4().hex}"
-    async with connected(postgres_url) as connection:
+    async with connected(server_url) as connection:
         await connection.execute(f"CREATE DATABASE {name}")
-    yield normalised(postgres_url).set(database=name).render_as_string(hide_password=False)
-    async with connected(postgres_url) as connection:
+    yield normalised(server_url).set(database=name).render_as_string(hide_password=False)
+    async with connected(server_url) as connection:
         await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
+@pytest.fixture
+async def empty_database_url(postgres_url):
+    """A database of the test's own, without a schema."""
+    async with new_database(postgres_url) as url:
+        yield url
+
+
+@contextlib.asynccontextmanager
+async def migrated_database(server_url):
+    """The same with the schema."""
+    async with new_database(server_url) as url:
+        async with connected(server_url) as server:
+            # The first migration on a server makes a role, which is the server's.
+            await server.execute("SELECT pg_advisory_lock(1)")
+            await asyncio.to_thread(migrations.upgrade, url)
+        yield url
+
+
 @pytest.fixture(scope="session")
-def database_url(postgres_url):
-    """The migrated database that the tests' gateway uses."""
-    migrations.upgrade(postgres_url)
-    return postgres_url
+async def database_url(postgres_url):
+    """The migrated database that the tests' gateway uses: pytest-xdist's workers may share a server, but not rows."""
+    async with migrated_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture
@@ -133,10 +160,11 @@ def configuration(sandbox_url):
 
 @pytest.fixture(scope="session")
 def make_gateway(sandbox_process, database_url, tmp_path_factory):
-    """Start further gateways: `make_gateway(filemux={"upload_policy": "any"}, workers=2)`, a context manager."""
+    """Start further gateways: `make_gateway(filemux={"upload_policy": "any"}, workers=2)`, a context manager. On a
+    data directory of their own, or on that of one that has ended."""
 
-    def make(*, filemux=None, workers=1, **sections):
-        directory = tmp_path_factory.mktemp("gateway")
+    def make(*, filemux=None, workers=1, directory=None, **sections):
+        directory = directory or tmp_path_factory.mktemp("gateway")
         content = {**configuration(sandbox_process.url), "filemux": filemux or {}, **sections}
         config = directory / "config.yaml"
         config.write_text(yaml.safe_dump(content, sort_keys=False))

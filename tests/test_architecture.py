@@ -10,16 +10,18 @@ ROOT = Path(__file__).parents[1]
 # Imports run downwards only. What stands in one line are strangers to each other; a room may import itself.
 LAYERS = [
     "cli",
-    "cli_admin cli_files",
+    "cli_processes cli_admin cli_accounts cli_files cli_suspects cli_sql",
+    "cli_gateway",
     "cli_database",
     "demo doctor",
     "serve",
+    "server",
     "main",
     "routes worker edge console",
     "health openapi",
     "chat batches",
     "files",
-    "access deployments",
+    "access configuration deployments",
     "providers db",
     "formats logs printing",
     "gateway hangup processes ids errors settings",
@@ -28,14 +30,14 @@ LAYERS = [
 LEVELS = {room: level for level, rooms in enumerate(LAYERS) for room in rooms.split()}
 # Libraries with a home: the modules that may import them, as patterns. The demo is a client like any other.
 HOMES = {
-    "httpx httpx_aiohttp aiohttp boto3 obstore": r"providers\..*|main|files\.sources|demo|sandbox\..*",
+    "httpx httpx_aiohttp aiohttp boto3 obstore": r"providers\..*|main|files\.stores|demo|sandbox\..*",
     "sqlalchemy asyncpg alembic": r"db\..*|(\w+\.)+queries",
     "starlette": r"(?!providers|formats|db|.*\.(queries|fanout|spool|outcomes|references|lines)$).*",
 }
 LIBRARIES = {name: re.compile(modules) for names, modules in HOMES.items() for name in names.split()}
-SANDBOX_USERS = {"serve", "cli", "demo"}
+SANDBOX_USERS = {"cli_processes", "configuration", "demo"}
 SIBLING_PROVIDERS = {("azure", "openai"), ("vertex", "gemini")}
-PROVIDER_PARTS = {"protocol", "registry", "wrappers", "http", "translated", "objects"}
+PROVIDER_PARTS = {"protocol", "registry", "wrappers", "limits", "http", "translated", "objects", "checksums", "aws"}
 PURE = re.compile(r"formats(\..*)?|ids|files\.references|batches\.lines")
 IMPURE = {"asyncio", "io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading", "time"}
 NEVER = {"service", "manager", "handler", "helper", "helpers", "util", "utils", "common", "base", "models"}

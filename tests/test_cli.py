@@ -11,11 +11,13 @@ import click
 import httpx
 import pytest
 import yaml
+from sqlalchemy import text
 
-from app.cli import commands
+from app.cli import COMMANDS, commands
 from app.db import migrations
 from tests.conftest import MASTER_KEY, configuration
 from tests.support.processes import Gateway, SandboxProcess, clean_environment, run_cli
+from tests.support.sandbox import eventually
 from tests.support.uploads import upload
 
 ROOT = Path(__file__).parents[1]
@@ -49,7 +51,8 @@ def new_name():
 
 
 def all_commands(group=commands, *names):
-    for name, command in group.commands.items():
+    for name in group.list_commands(None):
+        command = group.get_command(None, name)
         yield (*names, name), command
         if isinstance(command, click.Group):
             yield from all_commands(command, *names, name)
@@ -58,12 +61,17 @@ def all_commands(group=commands, *names):
 # --- help -------------------------------------------------------------------------------------------------------
 
 
-COMMANDS = dict(all_commands())
+BUILT = dict(all_commands())
 
 
-@pytest.mark.parametrize("names", COMMANDS, ids="-".join)
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_overview_says_of_a_command_what_it_says_itself(name):
+    assert COMMANDS[name][1] == BUILT[name,].help
+
+
+@pytest.mark.parametrize("names", BUILT, ids="-".join)
 def test_every_command_and_option_says_what_it_is_for(names):
-    command = COMMANDS[names]
+    command = BUILT[names]
     assert command.help
     assert command.help.endswith(".")
     for option in command.params:
@@ -83,6 +91,14 @@ def test_the_version_is_shown(filemux):
 @pytest.mark.parametrize("arguments", [("nonsense",), ("serve", "--port", "x"), ("keys", "create", "--role", "owner")])
 def test_wrong_usage_has_status_2(filemux, arguments):
     assert "Error: " in filemux(*arguments, status=2)
+
+
+@pytest.mark.parametrize("module", ["app.cli", "app.cli_sql", "app.cli_admin"])
+def test_a_command_loads_only_what_it_needs(module):
+    program = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout.split()
+    assert module in loaded
+    assert {"aiohttp", "botocore", "google.auth", "alembic"}.isdisjoint(loaded)
 
 
 # --- teams and keys ---------------------------------------------------------------------------------------------
@@ -191,6 +207,26 @@ def test_the_backlog_says_what_was_not_done_and_why(filemux, member, sandbox):
     assert row["attempts"] >= 1
     assert row["last_error"]
     assert file.id in filemux("backlog")
+
+
+async def test_the_backlog_tells_what_is_blocked_and_why(filemux, member, sandbox, database):
+    """A deleted file lies at an account that was taken out of the configuration, and comes back."""
+    file = upload(member, "mini")
+
+    async def moves(account):
+        async with database.write() as writer:
+            statement = text("UPDATE replicas SET account = :account WHERE file_id = :id")
+            await writer.execute(statement, {"account": account, "id": file.id})
+
+    await moves("gone")
+    assert member.files.delete(file.id).deleted
+    rows = filemux("backlog", "--json")
+    assert sorted(rows, key=lambda row: not row["blocked"]) == rows
+    [row] = [row for row in rows if row["file_id"] == file.id]
+    reason = "blocked: the account gone is not in the configuration"
+    assert (row["blocked"], row["due_at"], row["last_error"]) == (True, None, reason)
+    await moves("openai-first")
+    assert eventually(lambda: not sandbox.files)
 
 
 # --- migrate ----------------------------------------------------------------------------------------------------

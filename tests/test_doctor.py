@@ -53,6 +53,18 @@ def test_where_bytes_are_kept_and_how_to_keep_none(doctor, tmp_path):
 
 
 @pytest.mark.usefixtures("sandbox")
+def test_whether_the_bucket_of_kept_bytes_answers(doctor, sandbox_process):
+    store = {"store": "s3", "bucket": "filemux-sandbox", "access_key_id": "AKIAONE", "secret_access_key": "secret"}
+    url = f"{sandbox_process.url}/s3"
+    kept = doctor(filemux={"sources": {**store, "endpoint_url": url}})[1]["sources"]
+    where = f"s3:{url}/filemux-sandbox/filemux-sources/"
+    assert (kept["ok"], kept["detail"]) == (True, f"bytes are kept in {where}, which answers")
+    status, findings = doctor(filemux={"sources": {**store, "endpoint_url": url, "bucket": "elsewhere"}})
+    assert (status, findings["sources"]["ok"]) == (1, False)
+    assert findings["sources"]["detail"].endswith("there is no bucket elsewhere")
+
+
+@pytest.mark.usefixtures("sandbox")
 def test_the_table_names_everything(sandbox_process, database_url, tmp_path):
     config = tmp_path / "config.yaml"
     config.write_text(yaml.safe_dump({**configuration(sandbox_process.url), "router_settings": {"a": "b"}}))

@@ -34,6 +34,8 @@ MAY_REFUSE = {
     "createTeam": "the name may be taken",
     "updateTeam": "the name may be taken",
     "createKey": "the expiry may be in the past",
+    "syncFiles": "the model name may have no account with files",
+    "retrieveFileSync": "the model name may have no account with files",
 }
 
 
@@ -107,12 +109,12 @@ def test_every_operation_answers_as_described(case, gateway, session):
 
 # Whose files each model name can refer to; `vllm` has no Files API.
 ACCOUNTS = {"mini": "first", "four": "first", "other": "second", "azure": "azure", "vllm": None}
-# What the files of the machine are, and how the providers take that in a chat; `vllm` takes a PDF inline.
+# What the files of the machine are, and whether the providers take that in a chat.
 TYPES = {
-    "a.pdf": ("application/pdf", "reference"),
-    "a.png": ("image/png", "inline"),
-    "a.txt": ("text/plain", "text"),
-    "a.zip": ("application/zip", "unsupported"),
+    "a.pdf": ("application/pdf", True),
+    "a.png": ("image/png", True),
+    "a.txt": ("text/plain", True),
+    "a.zip": ("application/zip", False),
 }
 
 
@@ -122,15 +124,11 @@ class Uploaded:
 
     filename: str
     content: bytes
-    accounts: set[str | None]
 
-    def refusal(self, model):
-        """The code with which a chat about it is refused, if it is."""
-        carriage = TYPES[self.filename][1]
-        if carriage == "unsupported":
-            return "unsupported_file_type"
-        has_replica = ACCOUNTS[model] in (None, *self.accounts)
-        return "file_without_replica" if carriage == "reference" and not has_replica else None
+    @property
+    def refusal(self):
+        """The code with which a chat about it is refused, if it is. Where it has no replica, one is made."""
+        return None if TYPES[self.filename][1] else "unsupported_file_type"
 
 
 class FileLives(RuleBasedStateMachine):
@@ -160,7 +158,7 @@ class FileLives(RuleBasedStateMachine):
         file = described("createFile", self.http.post(f"{self.url}/files", data=form, files={"file": part})).json()
         accounts = {ACCOUNTS[name] for name in names}
         assert len(file["filemux"]["targets"]) == len(accounts - {None})
-        self.alive[file["id"]] = Uploaded(filename, content, accounts)
+        self.alive[file["id"]] = Uploaded(filename, content)
         return file["id"]
 
     @rule(file_id=files)
@@ -206,7 +204,7 @@ class FileLives(RuleBasedStateMachine):
         body = {"model": model, "messages": messages, "stream": stream}
         answer = described("createChatCompletion", self.http.post(f"{self.url}/chat/completions", json=body))
         file = self.alive.get(file_id)
-        refusal = file.refusal(model) if file else "file_not_found"
+        refusal = file.refusal if file else "file_not_found"
         if refusal:
             assert (answer.status_code, answer.json()["error"]["code"]) == (400, refusal)
         else:

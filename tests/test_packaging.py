@@ -269,7 +269,7 @@ def test_uploads_flow_through_the_balancer(balancer, sandbox):
 def test_events_flow_through_the_balancer(balanced, sandbox):
     """The first event arrives long before the last one."""
     file = upload(balanced, "mini")
-    sandbox.fault("openai", "stream_chat", bytes_per_second=1000)
+    sandbox.fault("openai", "stream_chat", bytes_per_second=2000)
     parts = [{"type": "file", "file": {"file_id": file.id}}, {"type": "text", "text": "word " * 20}]
     started = time.monotonic()
     chunks = balanced.chat.completions.create(model="mini", messages=[{"role": "user", "content": parts}], stream=True)

@@ -1,7 +1,5 @@
 """`filemux serve` as processes: quick to start, hard to kill, and never leaving anything behind."""
 
-import concurrent.futures
-import contextlib
 import os
 import re
 import shutil
@@ -17,13 +15,10 @@ import pytest
 import yaml
 from prometheus_client.mmap_dict import MmapedDict
 
-from app.db import migrations
-from app.db.embedded import EmbeddedPostgres
 from app.serve import EARLY_SECONDS
-from tests.conftest import MASTER_KEY, Clients, configuration
-from tests.support.processes import Gateway, clean_environment, run_cli
+from tests.conftest import MASTER_KEY, configuration
+from tests.support.processes import Gateway, alive, clean_environment, family, run_cli
 from tests.support.sandbox import eventually
-from tests.support.uploads import upload
 
 needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc, and relies on PR_SET_PDEATHSIG")
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user runs all the tests")
@@ -56,20 +51,6 @@ def fails_to_serve(*arguments, **environment):
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
-
-
-def family(pid):
-    """The pids of all descendants."""
-    found = []
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        found += [child, *family(child)]
-    return found
-
-
-def alive(pid):
-    with contextlib.suppress(FileNotFoundError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    return False
 
 
 # --- starting ---------------------------------------------------------------------------------------------------
@@ -242,22 +223,6 @@ def test_a_killed_gateway_leaves_no_process_and_the_next_one_finds_its_rows(plac
         assert {team["name"] for team in teams} == {"default", "kept"}
 
 
-@pytest.mark.parametrize("workers", [1, 2])
-def test_an_upload_that_is_running_is_finished_before_the_end(make_gateway, sandbox, workers):
-    sandbox.fault("openai", "upload_file", bytes_per_second=1_000_000, times=1)
-    with (
-        make_gateway(workers=workers) as gateway,
-        contextlib.closing(Clients(gateway.url)) as clients,
-        concurrent.futures.ThreadPoolExecutor() as pool,
-    ):
-        running = pool.submit(upload, clients.admin, "mini,azure", bytes(2_000_000))
-        assert eventually(lambda: sandbox.calls("openai.upload_file"))
-        assert not running.done()
-        assert gateway.stop() == 0
-        assert running.result().bytes == 2_000_000
-    assert sorted(file["provider"] for file in sandbox.files) == ["azure", "openai"]
-
-
 # --- the database -----------------------------------------------------------------------------------------------
 
 
@@ -274,16 +239,3 @@ def test_an_unmigrated_database_is_said_until_it_is_migrated(empty_database_url,
         assert int(refused.headers["retry-after"]) > 0
         assert run_cli("migrate", **environment).returncode == 0
         assert (status(gateway, "/readyz"), status(gateway, "/v1/files")) == (200, 200)
-
-
-def test_a_database_that_goes_away_and_comes_back_needs_no_restart(place):
-    with EmbeddedPostgres(place / "database") as server:
-        migrations.upgrade(server.url)
-        with Gateway(DATABASE_URL=server.url, FILEMUX_DATA_DIR=place, FILEMUX_MASTER_KEY=MASTER_KEY) as gateway:
-            assert (status(gateway, "/readyz"), status(gateway, "/v1/files")) == (200, 200)
-            server.stop()
-            assert (status(gateway, "/readyz"), status(gateway, "/v1/files")) == (503, 503)
-            assert (status(gateway, "/healthz"), status(gateway, "/metrics")) == (200, 200)
-            server.start()
-            assert eventually(lambda: status(gateway, "/readyz") == 200)
-            assert status(gateway, "/v1/files") == 200

@@ -32,10 +32,36 @@ WRONG = {
     ),
     "unknown parameter": (ENTRY.replace("litellm_", "") + "      api_kee: x", 7, "openai has no parameter 'api_kee'"),
     "wrong choice": ("filemux:\n  upload_policy: most", 2, "filemux.upload_policy: Input should be 'all' or 'any'"),
-    "store that is not built": (
-        "filemux:\n  sources:\n    bucket: b\n    store: s3",
+    "s3 without a bucket": ("filemux:\n  sources: {store: s3}", 2, "store: s3 needs a bucket"),
+    "options of s3 for another store": (
+        "filemux:\n  sources:\n    prefix: p\n    bucket: b",
+        2,
+        "filemux.sources: Value error, bucket, prefix: only with store: s3, not with store: disk",
+    ),
+    "wrong endpoint of a store": (
+        "filemux:\n  sources:\n    store: s3\n    bucket: b\n    endpoint_url: minio:9000",
+        5,
+        "filemux.sources.endpoint_url: String should match",
+    ),
+    "half of a store's keys": (
+        "filemux:\n  sources: {store: s3, bucket: b, access_key_id: AKIA}",
+        2,
+        "access_key_id and secret_access_key belong together",
+    ),
+    "wrong encryption": (
+        "filemux:\n  sources:\n    store: s3\n    bucket: b\n    server_side_encryption: rot13",
+        5,
+        "filemux.sources.server_side_encryption: Input should be 'AES256' or 'aws:kms'",
+    ),
+    "key without its encryption": (
+        "filemux:\n  sources: {store: s3, bucket: b, kms_key_id: k, server_side_encryption: AES256}",
+        2,
+        "kms_key_id needs server_side_encryption: aws:kms",
+    ),
+    "unset variable of a store": (
+        "filemux:\n  sources:\n    store: s3\n    bucket: os.environ/NO_SUCH",
         4,
-        "filemux.sources.store: this version keeps sources on disk or not at all",
+        "NO_SUCH is not set",
     ),
     "wrong number": (
         "filemux:\n  max_file_bytes: plenty",
@@ -45,6 +71,11 @@ WRONG = {
     "number too small": ("filemux:\n  max_file_bytes: 0", 2, "greater than or equal to 1"),
     "wrong list": ("filemux:\n  default_target_model_names: mini", 2, "default_target_model_names"),
     "unknown default target": (ENTRY + "filemux:\n  default_target_model_names: [mono]", 8, "no model_name 'mono'"),
+    "all default targets and one": (
+        ENTRY + 'filemux:\n  default_target_model_names: [mini, "*"]',
+        8,
+        "* stands for all model names; write it alone",
+    ),
     "wrong section": ("filemux: [a]", 1, "filemux must be a mapping"),
     "wrong model list": ("model_list: {a: b}", 1, "model_list must be a list"),
     "wrong entry": ("model_list:\n  - mini", 2, "model_list[0] must be a mapping"),
@@ -107,7 +138,16 @@ files_settings:
   - {custom_llm_provider: azure, api_base: "https://r.openai.azure.com", api_key: az, api_version: "2024-10-21"}
 general_settings: {master_key: sk-master, database_url: "postgresql://host/db"}
 filemux:
-  sources: {store: none, bucket: b, region: r, prefix: p/, endpoint_url: "http://s3"}
+  sources:
+    store: s3
+    bucket: b
+    region: r
+    prefix: /p
+    endpoint_url: http://minio:9000/
+    access_key_id: k
+    secret_access_key: os.environ/SOME_SECRET
+    server_side_encryption: aws:kms
+    kms_key_id: arn
   upload_policy: any
   max_file_bytes: 1048576
   default_target_model_names: [mini]
@@ -140,7 +180,12 @@ def test_a_wrong_setting_is_told_with_file_line_and_reason(read, tmp_path, text,
 
 @pytest.mark.parametrize("secret", ["sk-very-secret"])
 def test_a_reason_never_shows_a_secret(read, secret):
-    for text in (f"general_settings:\n  master_key: [{secret}]", ENTRY.replace("sk-1", f"[{secret}]")):
+    for text in (
+        f"general_settings:\n  master_key: [{secret}]",
+        ENTRY.replace("sk-1", f"[{secret}]"),
+        f"filemux: {{sources: {{store: s3, bucket: b, secret_access_key: {secret}}}}}",
+        f"filemux: {{sources: {{store: s3, bucket: b, secret_access_key: [{secret}]}}}}",
+    ):
         with pytest.raises(SettingsError) as told:
             read(text)
         assert secret not in str(told.value)
@@ -149,6 +194,7 @@ def test_a_reason_never_shows_a_secret(read, secret):
 @pytest.mark.parametrize("spelling", ["params", "litellm_params", "dheera_ai_params"])
 def test_every_setting_is_read_in_all_spellings(read, monkeypatch, spelling):
     monkeypatch.setenv("SOME_OPENAI_KEY", "sk-1")
+    monkeypatch.setenv("SOME_SECRET", "s3cret")
     found = read(EVERYTHING.replace("SPELLING", spelling))
     assert [(one.model_name, one.provider, one.provider_model) for one in found.models] == [
         ("mini", "openai", "gpt-4o-mini")
@@ -156,9 +202,15 @@ def test_every_setting_is_read_in_all_spellings(read, monkeypatch, spelling):
     assert [one.provider for one in found.file_accounts] == ["azure"]
     assert (found.database_url, found.master_key.get_secret_value()) == ("postgresql://host/db", "sk-master")
     assert (found.options.upload_policy, found.options.max_file_bytes) == ("any", 1048576)
-    assert (found.options.sources.store, found.options.sources.bucket) == ("none", "b")
+    sources = found.options.sources
+    assert (sources.store, sources.bucket, sources.prefix) == ("s3", "b", "p/")
+    assert (sources.endpoint_url, sources.secret_access_key.get_secret_value()) == ("http://minio:9000", "s3cret")
     assert found.options.default_target_model_names == ("mini",)
     assert found.ignored == ()
+
+
+def test_all_model_names_may_be_the_default_targets(read):
+    assert read('filemux: {default_target_model_names: ["*"]}').options.default_target_model_names == ("*",)
 
 
 def test_nothing_needs_to_be_configured(read):

@@ -19,6 +19,8 @@ ROLES: tuple[Role, ...] = ("viewer", "member", "admin")
 PERMISSIONS = frozenset({"provider_files"})
 
 MAX_CACHED_KEYS = 10_000
+# How long a key outlives the database's last word on it; a key that is revoked meanwhile works that much longer.
+REMEMBERED_SECONDS = 15 * 60.0
 _BEARER = b"bearer "
 _MASTER = "master"
 
@@ -62,7 +64,7 @@ class Keys:
     def __init__(self, database: Database, master_key: str) -> None:
         self._database = database
         self._master_sha256 = secret_sha256(master_key.encode())
-        self.cache: NotifiedCache[Caller] = NotifiedCache(queries.KEYS_CHANNEL, MAX_CACHED_KEYS)
+        self.cache: NotifiedCache[Caller] = NotifiedCache(queries.KEYS_CHANNEL, MAX_CACHED_KEYS, REMEMBERED_SECONDS)
 
     async def authenticate(self, headers: Iterable[tuple[bytes, bytes]]) -> Caller:
         """The caller behind a request's headers. Raises Unauthenticated."""

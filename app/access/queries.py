@@ -1,18 +1,21 @@
-"""All SQL about teams, keys and the audit log."""
+"""All SQL about teams, keys, idempotency keys and the audit log."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import func, insert, or_, select, update
+from sqlalchemy import delete, func, or_, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
 
 from app import ids
 from app.db.notify import EVERYTHING
 from app.db.session import Reader, Row, Rows, Writer
-from app.db.tables import DEFAULT_TEAM_ID, audit_log, keys, teams
+from app.db.tables import DEFAULT_TEAM_ID, audit_log, idempotency_keys, keys, teams
 
 KEYS_CHANNEL = "filemux_keys"
+IDEMPOTENCY_KEPT = timedelta(hours=24)
 
 _KEY_COLUMNS = (*(column for column in keys.c if column.name != "secret_sha256"), teams.c.name.label("team"))
 
@@ -112,6 +115,39 @@ async def _forget_everywhere(writer: Writer, row: Row | None) -> bool:
         return False
     await writer.notify(KEYS_CHANNEL, row["secret_sha256"].hex())
     return True
+
+
+async def take_idempotency_key(writer: Writer, team_id: str, key: str, request_sha256: str, subject: str) -> bool:
+    """Let a key stand for what is about to be made; False while it stands for something else. Another request that
+    takes it at this moment is waited for."""
+    values = {
+        "request_sha256": request_sha256,
+        "subject": subject,
+        "created_at": func.now(),
+        "expires_at": func.now() + IDEMPOTENCY_KEPT,
+    }
+    taken = insert(idempotency_keys).values(team_id=team_id, key=key, **values)
+    expired = idempotency_keys.c.expires_at <= func.now()
+    return bool(
+        await writer.execute(taken.on_conflict_do_update(index_elements=["team_id", "key"], set_=values, where=expired))
+    )
+
+
+async def free_idempotency_key(writer: Writer, subject: str) -> None:
+    """What a key was to stand for was not made: the next request may take it."""
+    await writer.execute(delete(idempotency_keys).where(idempotency_keys.c.subject == subject))
+
+
+async def forget_idempotency_keys(writer: Writer, limit: int) -> int:
+    """Remove keys that have expired; returns how many."""
+    key = tuple_(idempotency_keys.c.team_id, idempotency_keys.c.key)
+    expired = (
+        select(idempotency_keys.c.team_id, idempotency_keys.c.key)
+        .where(idempotency_keys.c.expires_at <= func.now())
+        .limit(limit)
+        .with_for_update(skip_locked=True)
+    )
+    return await writer.execute(delete(idempotency_keys).where(key.in_(expired)))
 
 
 async def record(

@@ -14,6 +14,7 @@ from app.access.bodies import answer, parsed
 from app.db.session import Database, Reader, Row
 from app.errors import BadRequest, NotFound
 from app.gateway import Gateway, caller_of, gateway_of
+from app.settings import ALL_MODEL_NAMES
 
 TeamName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 
@@ -106,11 +107,14 @@ async def admin(request: Request) -> Actor:
 def check_targets(gateway: Gateway, names: list[str], field: str) -> None:
     """Raise BadRequest for a model name that is not configured."""
     known = gateway.deployments.names()
+    if names == [ALL_MODEL_NAMES]:
+        return
     for index, name in enumerate(names):
         if name not in known:
-            raise BadRequest(
-                f"there is no model name {name!r}; there are {', '.join(known)}", param=f"{field}[{index}]"
+            reason = (
+                f"there is no model name {name!r}; there are {', '.join(known)}, or {ALL_MODEL_NAMES} alone for all"
             )
+            raise BadRequest(reason, param=f"{field}[{index}]")
 
 
 def shown(row: Row) -> dict[str, Any]:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 
 import orjson
 
 from app.deployments import Deployment
-from app.errors import BadRequest, GatewayError, Overloaded, ProviderTooLarge
+from app.errors import BadRequest, GatewayError, Missing, Overloaded, ProviderError, ProviderTooLarge
 from app.files.content import is_readable, open_content
-from app.files.mappings import FileMapping
+from app.files.mappings import FileMapping, Replica
 from app.files.references import Reference, position
 from app.formats.media import inline_part, text_part
 from app.gateway import Gateway
@@ -42,10 +43,33 @@ class Carried:
         return capabilities.carriage(self.deployment.provider_model, self.file.mime_type)
 
     @property
-    def is_processing(self) -> bool:
-        """Whether the provider has the file but is not done with it."""
-        replica = self.file.replicas.get(self.deployment.account.name)
-        return self.carriage == "reference" and replica is not None and not replica.ready
+    def is_coming(self) -> bool:
+        """Whether the provider has the file but is not done with it, or is getting it."""
+        replica = self._replica
+        return self.carriage == "reference" and replica is not None and replica.coming
+
+    @property
+    def can_be_made(self) -> bool:
+        """Whether a replica can be made for this deployment now."""
+        account, file, replica = self.deployment.account, self.file, self._replica
+        capabilities = account.provider.capabilities
+        free = (
+            replica is None
+            or replica.expired
+            or replica.never_begun
+            or (replica.state == "failed" and replica.due_at is not None and replica.due_at <= time.time())
+        )
+        return (
+            free
+            and self.carriage == "reference"
+            and file.purpose in capabilities.purposes
+            and file.size_bytes <= capabilities.max_file_bytes
+            and is_readable(self.gateway, file)
+        )
+
+    @property
+    def _replica(self) -> Replica | None:
+        return self.file.replicas.get(self.deployment.account.name)
 
     def obstacle(self) -> GatewayError | None:
         """Why the file cannot travel; None when it can."""
@@ -74,6 +98,19 @@ class Carried:
             )
         return None
 
+    async def is_lost(self) -> bool:
+        """Whether the provider says that it does not hold the file any more."""
+        provider_file_id = self.file.at(self.deployment.account.name)
+        if provider_file_id is None:
+            return False
+        try:
+            await self.deployment.provider.retrieve_file(provider_file_id)
+        except Missing:
+            return True
+        except ProviderError:
+            return False
+        return False
+
     async def part(self) -> bytes:
         """The content part in which the file's bytes travel, as JSON. Raises what open_content does."""
         content = bytearray()
@@ -92,13 +129,30 @@ class Carried:
         return orjson.dumps(inline_part(file.mime_type, file.filename, content))
 
     def _no_replica(self) -> GatewayError:
-        if self.is_processing:
-            reason = f"{self.where}: {self.deployment.account.provider_name} is still processing the file"
+        replica, provider = self._replica, self.deployment.account.provider_name
+        if replica is not None and (replica.coming or replica.never_begun):
+            doing = "processing" if replica.state == "processing" else "being sent"
+            reason = f"{self.where}: {provider} is still {doing} the file"
             return Overloaded(reason, param=self.where, code="file_processing", retry_after_seconds=5)
+        if replica is not None and replica.state == "failed":
+            reason = f"{self.where}: {provider} did not take the file: {replica.last_error}"
+            if replica.due_at is None:
+                return BadRequest(reason, param=self.where, code="file_without_replica")
+            wait = max(1.0, replica.due_at - time.time())
+            return Overloaded(reason, param=self.where, code="file_without_replica", retry_after_seconds=wait)
         return self._refused(
-            f"the file {self.file.file_id} is not at the provider of {self.deployment.model_name!r}",
+            f"the file {self.file.file_id} is not at the provider of {self.deployment.model_name!r}{self._why()}",
             "file_without_replica",
         )
+
+    def _why(self) -> str:
+        """Why none can be made."""
+        account, purpose = self.deployment.account, self.file.purpose
+        if not is_readable(self.gateway, self.file):
+            return ", and the gateway keeps no copy from which to send it there (filemux.sources)"
+        if account.stores_files and purpose not in account.provider.capabilities.purposes:
+            return f", which takes no files of purpose {purpose!r}"
+        return ""
 
     def _refused(self, reason: str, code: str) -> BadRequest:
         return BadRequest(f"{self.where}: {reason}", param=self.where, code=code)

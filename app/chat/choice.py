@@ -12,6 +12,7 @@ from app.access.authenticate import Caller
 from app.chat.carriage import Carried
 from app.deployments import Deployment
 from app.errors import BadRequest, Forbidden, GatewayError, NotFound, ProviderTooLarge
+from app.files.backfill import make
 from app.files.mappings import FileMapping
 from app.files.references import Found, Reference, position, rewrite
 from app.files.replicas import queries as replica_queries
@@ -19,9 +20,9 @@ from app.formats.openai import FileFacts
 from app.gateway import Gateway
 from app.providers.protocol import ChatRequest
 
-# How long a chat waits for a file that its provider is still processing, and how often it looks.
-PROCESSING_SECONDS = 60.0
-PROCESSING_LOOK_SECONDS = 0.25
+# How long a chat waits for a file that its provider is still processing or being sent, and how often it looks.
+COMING_SECONDS = 60.0
+COMING_LOOK_SECONDS = 0.1
 # All files of one request that travel inside it; OpenAI takes no more (wire.md §1c).
 MAX_INLINE_BYTES = 50 * 1024 * 1024
 
@@ -32,6 +33,8 @@ class Choice:
     def __init__(self, gateway: Gateway, caller: Caller, model_name: str, body: bytes, found: Found) -> None:
         self._gateway, self._caller = gateway, caller
         self._model_name, self._body, self._found = model_name, body, found
+        # (file id, account) of the replicas that this chat has begun to make.
+        self._begun: set[tuple[str, str]] = set()
 
     async def candidates(self) -> list[Candidate]:
         """The deployments that can be given every file, in the order in which to try them.
@@ -45,17 +48,31 @@ class Choice:
         await self._check_raw()
         if not files:
             return [Candidate(one, self._body, self._found, {}) for one in deployments]
-        deadline = time.monotonic() + PROCESSING_SECONDS
+        deadline = time.monotonic() + COMING_SECONDS
         while True:
             carried = [self._carried(deployment, files) for deployment in deployments]
             able = [one for one in carried if all(file.obstacle() is None for file in one.values())]
             if able:
                 return [self._candidate(one) for one in able]
-            waits = any(all(file.is_processing or file.obstacle() is None for file in one.values()) for one in carried)
-            if not waits or time.monotonic() > deadline:
+            coming = any(all(file.is_coming or file.obstacle() is None for file in one.values()) for one in carried)
+            if time.monotonic() > deadline or not (coming or await self._make_missing(carried)):
                 raise self._obstacle(carried)
-            await asyncio.sleep(PROCESSING_LOOK_SECONDS)
+            await asyncio.sleep(COMING_LOOK_SECONDS)
             files = await self._files()
+
+    async def _make_missing(self, carried: Iterable[dict[str, Carried]]) -> bool:
+        """Begin to make the replicas that one deployment lacks, each once in this chat; False when there is none for
+        which that would do. In the order of the configuration, so that many chats agree on one."""
+        order = self._gateway.deployments.of(self._model_name)
+        for one in sorted(carried, key=lambda one: order.index(next(iter(one.values())).deployment)):
+            missing = [file for file in one.values() if file.obstacle() is not None and not file.is_coming]
+            wanted = {(file.file.file_id, file.deployment.account.name) for file in missing}
+            if all(file.can_be_made for file in missing) and not wanted & self._begun:
+                for file in missing:
+                    if await make.begin(self._gateway, file.file, file.deployment.account, self._model_name):
+                        self._begun.add((file.file.file_id, file.deployment.account.name))
+                return True
+        return False
 
     def _check_model_name(self) -> None:
         if not self._gateway.deployments.of(self._model_name):
@@ -123,7 +140,7 @@ class Choice:
             if all(obstacles):
                 obstacle = obstacles[0]
                 assert obstacle is not None
-                if obstacle.code == "file_without_replica":
+                if obstacle.code == "file_without_replica" and obstacle.status == 400:
                     names = ", ".join(self._names_with(carried[0][file_id].file)) or "none that your key may use"
                     reason = f"{obstacle.message}; model names that have it: {names}"
                     obstacle = BadRequest(reason, param=obstacle.param, code=obstacle.code)
@@ -164,7 +181,11 @@ class Candidate:
             replacements[one.file.file_id] = await one.part()
         for file_id, one in self._carried.items():
             if file_id not in replacements:
-                provider_file_id = one.file.replicas[deployment.account.name].provider_file_id
+                replica = one.file.replicas[deployment.account.name]
+                assert replica.provider_file_id is not None
+                provider_file_id = replica.provider_file_id
+                if replica.expires_at is not None:
+                    one.gateway.mappings.used.add(replica.id)
                 replacements[file_id] = provider_file_id
                 facts[provider_file_id] = FileFacts(one.file.mime_type, one.file.filename)
         speaks_openai = deployment.provider.capabilities.speaks_openai
@@ -172,3 +193,11 @@ class Candidate:
         return ChatRequest(
             deployment.provider_model, body, deployment.timeout_seconds, facts, drop_params=deployment.drop_params
         )
+
+    async def lost_files(self) -> bool:
+        """Ask the provider whether it still holds the files that the request refers to; those that it does not are
+        made again by the next chat. Whether there were any. Raises Overloaded."""
+        lost = [one for one in self._carried.values() if one.carriage == "reference" and await one.is_lost()]
+        for one in lost:
+            await make.lose(one.gateway, one.file, one.deployment.account)
+        return bool(lost)

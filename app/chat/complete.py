@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import Counter, Histogram
 
 from app.chat.choice import Candidate, Choice
-from app.errors import BadRequest, Missing, ProviderError, TooLarge, Unauthorized, Unavailable, Unsupported
+from app.errors import BadRequest, Missing, ProviderError, Rejected, TooLarge, Unauthorized, Unavailable, Unsupported
 from app.files.references import Found, find
 from app.gateway import Gateway
 from app.hangup import EndedByHangUp
@@ -58,12 +58,18 @@ class Endpoint:
         scope["state"]["caller"] = caller
         caller.require("member", "a chat completion")
         chat = await _read(receive)
-        candidates = await Choice(gateway, caller, chat.model_name, chat.body, chat.found).candidates()
+        choice = Choice(gateway, caller, chat.model_name, chat.body, chat.found)
+        async with EndedByHangUp(receive):
+            candidates = await choice.candidates()
         GATEWAY_SECONDS.observe(time.perf_counter() - started)
         outcome = "ok"
         try:
             async with EndedByHangUp(receive):
-                await _answer(chat, candidates, send)
+                try:
+                    await _answer(chat, candidates, send)
+                except _FilesLost:
+                    # They are made again, once.
+                    await _answer(chat, await choice.candidates(), send, lost_before=True)
         except BaseException as failure:
             outcome = type(failure).__name__
             raise
@@ -111,8 +117,12 @@ async def _read_on(first: bytes, receive: Receive) -> bytes:
             return bytes(content)
 
 
-async def _answer(chat: _Chat, candidates: list[Candidate], send: Send) -> None:
-    """Ask one deployment after the other until one has begun to answer."""
+class _FilesLost(Exception):
+    """The provider does not hold a file any more that the chat refers to."""
+
+
+async def _answer(chat: _Chat, candidates: list[Candidate], send: Send, *, lost_before: bool = False) -> None:
+    """Ask one deployment after the other until one has begun to answer. Raises _FilesLost, the first time."""
     last = len(candidates) - 1
     for index, candidate in enumerate(candidates):
         deployment = candidate.deployment
@@ -123,11 +133,17 @@ async def _answer(chat: _Chat, candidates: list[Candidate], send: Send) -> None:
             else:
                 await _send_whole(await deployment.provider.chat(request), send)
         except ProviderError as failure:
+            # How a missing file is refused differs by vendor and day, so the file itself is asked for.
+            if not lost_before and isinstance(failure, _MAY_BE_A_LOST_FILE) and await candidate.lost_files():
+                raise _FilesLost from failure
             if index == last or not _another_may_answer(failure):
                 raise _for_caller(failure) from failure
             log.warning("trying the next deployment", account=deployment.account.name, error=type(failure).__name__)
         else:
             return
+
+
+_MAY_BE_A_LOST_FILE = (Missing, Rejected, Unauthorized)
 
 
 def _another_may_answer(failure: ProviderError) -> bool:

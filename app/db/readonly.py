@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Database
+from app.errors import BadRequest
 
 ROLE = "filemux_readonly"
 # SET ROLE alone is no wall: one statement can take it back (set_config, DO) and run another (ts_stat, query_to_xml).
@@ -21,12 +22,8 @@ END $ask$
 """
 
 
-class StatementRefused(Exception):
-    """PostgreSQL refuses the operator's statement, and says why."""
-
-
 async def select(database: Database, statement: str) -> tuple[list[str], list[list[Any]]]:
-    """Column names and up to 10,000 rows. Raises StatementRefused."""
+    """Column names and up to 10,000 rows. Raises BadRequest with PostgreSQL's reason."""
     try:
         async with database.write() as writer:
             await writer.execute(text(f"SET LOCAL ROLE {ROLE}"))
@@ -37,6 +34,6 @@ async def select(database: Database, statement: str) -> tuple[list[str], list[li
             columns, _ = await writer.table(f"SELECT * FROM ({statement}\n) q LIMIT 0", 0)  # noqa: S608
             rows = await writer.all(text("SELECT pg_temp.ask(:statement)::text AS row"), {"statement": statement})
     except DBAPIError as failure:
-        raise StatementRefused(f"the statement was refused: {failure.orig}") from failure
+        raise BadRequest(f"the statement was refused: {failure.orig}") from failure
     found = [json.loads(row["row"]) for row in rows]
     return columns, [[row[name] for name in columns] for row in found]

@@ -1,25 +1,42 @@
 """The only way to the database: `Reader` cannot write, `Writer` is one transaction.
 
-Neither is held while a provider is awaited. An unreachable or unmigrated database is the caller's 503.
+Neither is held while a provider is awaited. An unreachable or unmigrated database is the caller's 503, and nobody waits
+for one that is known to be out of reach.
 """
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from typing import Any
 
-from sqlalchemy import URL, Executable, RowMapping, make_url, text
-from sqlalchemy.exc import ArgumentError, DBAPIError, InterfaceError, OperationalError, ProgrammingError
+import asyncpg
+import structlog
+from sqlalchemy import URL, Executable, RowMapping, event, make_url, text
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+    ProgrammingError,
+)
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from app.errors import BadRequest, Overloaded
 from app.yaml_file import SettingsError
 
+log = structlog.get_logger("filemux.db")
+
 POOL_CONNECTIONS = 10
 POOL_WAIT_SECONDS = 5.0
 STATEMENT_SECONDS = 30.0
+CLOSE_SECONDS = 2.0
+# A database that is out of reach is looked for this often.
+LOOK_SECONDS = 1.0
 UNDEFINED_TABLE = "42P01"
 CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
@@ -80,31 +97,101 @@ class Database:
             },
         )
         self._autocommit: AsyncEngine = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        # None while the database is taken to be there.
+        self._search: asyncio.Task[None] | None = None
+        self._replace_what_an_outage_may_have_broken()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[Reader]:
         """A connection for reading. Raises Overloaded when the database cannot be reached."""
-        with _unreachable_is_overloaded():
-            async with self._autocommit.connect() as connection:
-                yield Reader(connection)
+        async with self._connected(self._autocommit) as connection:
+            yield Reader(connection)
 
     async def run(self, statement: Executable, values: Mapping[str, Any]) -> Rows:
         """One statement that changes something, a transaction by itself. Raises Overloaded as `write` does."""
-        with _unreachable_is_overloaded():
-            async with self._autocommit.connect() as connection:
-                result = await connection.execute(statement, values)
-                return result.mappings().all() if result.returns_rows else ()
+        async with self._connected(self._autocommit) as connection:
+            result = await connection.execute(statement, values)
+            return result.mappings().all() if result.returns_rows else ()
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Writer]:
         """A transaction. Raises Overloaded when the database cannot be reached."""
-        with _unreachable_is_overloaded():
-            async with self._engine.begin() as connection:
-                yield Writer(connection)
+        async with self._connected(self._engine) as connection, connection.begin():
+            yield Writer(connection)
+
+    def lost(self) -> None:
+        """Take the database to be out of reach until it answers, so that one that hangs costs nobody any time."""
+        if self._search is None:
+            log.warning("the database cannot be reached")
+            self._lost_at = time.monotonic()
+            self._search = asyncio.create_task(self._found_again())
 
     async def close(self) -> None:
         """Close every connection."""
-        await self._engine.dispose()
+        if self._search is not None:
+            self._search.cancel()
+        # One that hangs does not say goodbye.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._engine.dispose()
+
+    @asynccontextmanager
+    async def _connected(self, engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+        with _unreachable_is_overloaded():
+            if self._search is not None:
+                raise ConnectionError("the database has not been found again yet")
+            async with AsyncExitStack() as stack:
+                try:
+                    connection = await stack.enter_async_context(engine.connect())
+                except OSError:
+                    self.lost()
+                    raise
+                except DBAPIError as failure:
+                    # It starts or stops, has no connection to spare, or does not know us.
+                    raise Overloaded("the database refuses the gateway", retry_after_seconds=1) from failure
+                yield connection
+
+    async def _found_again(self) -> None:
+        try:
+            while True:
+                if await _answers(self.url):
+                    log.info("the database answers")
+                    return
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            self._search = None
+
+    def _replace_what_an_outage_may_have_broken(self) -> None:
+        self._lost_at = float("-inf")
+
+        @event.listens_for(self._engine.sync_engine, "connect")
+        def opened(_connection: object, record: Any) -> None:
+            record.info["opened_at"] = time.monotonic()
+
+        @event.listens_for(self._engine.sync_engine, "checkout")
+        def taken(_connection: object, record: Any, _proxy: object) -> None:
+            if record.info["opened_at"] <= self._lost_at:
+                raise DisconnectionError  # the pool then opens another
+
+
+async def connect(url: URL, application_name: str) -> asyncpg.Connection:
+    """A connection outside the pool. Raises OSError or asyncpg's errors."""
+    # SQLAlchemy's dialect knows how its URLs are meant for asyncpg, a socket's directory in the query included.
+    arguments = url.get_dialect()().create_connect_args(url)[1]
+    arguments["server_settings"] = {"application_name": application_name}
+    return await asyncpg.connect(**arguments, timeout=POOL_WAIT_SECONDS)
+
+
+async def _answers(url: URL) -> bool:
+    try:
+        connection = await connect(url, "filemux")
+    except asyncpg.PostgresError:
+        # It is there and says why it serves nobody; so it will to those who ask.
+        return True
+    except (OSError, asyncpg.InterfaceError):
+        return False
+    connection.terminate()
+    return True
 
 
 def normalised(url: str) -> URL:

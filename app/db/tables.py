@@ -8,6 +8,7 @@ from __future__ import annotations
 from sqlalchemy import (
     ARRAY,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -121,14 +122,29 @@ replicas = Table(
     Column("due_at", _moment),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    # How often a repair has looked for it in vain.
+    Column("looks", Integer, nullable=False, server_default="0"),
     # Provider files that a repair found but could not surely tell to be this one: [{provider_file_id, …}].
     Column("suspects", JSONB),
+    # Something is to be done, but no gateway has the account; last_error says so.
+    Column("blocked", Boolean, nullable=False, server_default=text("false")),
+    # The replica whose place this one is to take, before that one expires.
+    Column("replaces", Text),
+    # When a chat last referred to it, to the minute; kept only where replicas expire.
+    Column("used_at", _moment),
     CheckConstraint(f"state IN ({_REPLICA_STATES})", name="state"),
     # A lost replica is made again beside the one that is being deleted.
-    Index(None, "file_id", "account", unique=True, postgresql_where=text("state <> 'deleting'")),
+    Index(None, "file_id", "account", unique=True, postgresql_where=text("state <> 'deleting' AND replaces IS NULL")),
+    Index(None, "replaces", unique=True, postgresql_where=text("state <> 'deleting' AND replaces IS NOT NULL")),
     Index("ix_replicas_file_id", "file_id"),
     Index(None, "account", "provider_file_id"),
     Index(None, "state", "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(
+        None,
+        "expires_at",
+        postgresql_where=text("state IN ('stored', 'processing') AND expires_at IS NOT NULL"),
+    ),
+    Index("ix_replicas_account_blocked", "account", postgresql_where=text("blocked")),
 )
 
 file_targets = Table(
@@ -137,6 +153,22 @@ file_targets = Table(
     Column("file_id", Text, ForeignKey("files.id", ondelete="CASCADE"), primary_key=True),
     Column("model_name", Text, primary_key=True),
     Column("account", Text, primary_key=True),
+)
+
+# What a client's Idempotency-Key has made: a repeated request is answered with it for a day.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("team_id", Text, ForeignKey("teams.id"), primary_key=True),
+    Column("key", Text, primary_key=True),
+    # Of what the request asks for, without the file's bytes, whose digest its own row has.
+    Column("request_sha256", Text, nullable=False),
+    # The id of the file or batch.
+    Column("subject", Text, nullable=False),
+    Column("created_at", _moment, nullable=False, server_default=func.now()),
+    Column("expires_at", _moment, nullable=False),
+    Index(None, "subject"),
+    Index(None, "expires_at"),
 )
 
 batches = Table(

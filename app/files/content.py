@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import structlog
@@ -12,12 +13,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.deployments import Account
-from app.errors import BadRequest, NotFound, Overloaded, ProviderError, RangeNotSatisfiable
-from app.files.mappings import FileMapping, Replica
+from app.errors import BadRequest, GatewayError, NotFound, ProviderError, RangeNotSatisfiable
+from app.files.mappings import FileMapping
 from app.files.read import existing_file
-from app.files.sources import Span
+from app.files.sources import SourceUnreadable
+from app.files.stores import Span
 from app.gateway import Gateway, caller_of, gateway_of
-from app.providers.protocol import FileContent
 
 log = structlog.get_logger("filemux.files")
 
@@ -41,26 +42,36 @@ async def endpoint(request: Request) -> Response:
     known = request.headers.get("if-none-match", "")
     if etag in known or known == "*":
         return Response(status_code=304, headers=headers)
-    span = _span(request.headers, etag, file.size_bytes) if gateway.sources.holds(file.source) else None
+    kept = gateway.sources.holds(file.source)
+    asked = _span(request.headers, etag, file.size_bytes) if kept else None
     stack = AsyncExitStack()
     try:
-        content = await stack.enter_async_context(open_content(gateway, file, span))
+        content = await stack.enter_async_context(open_content(gateway, file, asked))
     except BaseException:
         await stack.aclose()
         raise
+    span = content.span
     headers["content-length"] = str(span.size_bytes if span else file.size_bytes)
-    if gateway.sources.holds(file.source):
+    if kept:
         headers["accept-ranges"] = "bytes"
     if span:
         headers["content-range"] = f"bytes {span.first}-{span.last}/{file.size_bytes}"
     return StreamingResponse(_closing(content.chunks, stack), 206 if span else 200, headers)
 
 
-@asynccontextmanager
-async def open_content(gateway: Gateway, file: FileMapping, span: Span | None = None) -> AsyncIterator[FileContent]:
-    """Open a file's bytes. A `span` is for kept files only.
+@dataclass(frozen=True, slots=True)
+class Content:
+    """A file's bytes as they arrive; all of them, or those of `span`."""
 
-    Raises BadRequest when nobody gives them back, else the ProviderError of the last replica that was tried.
+    chunks: AsyncIterator[bytes]
+    span: Span | None = None
+
+
+@asynccontextmanager
+async def open_content(gateway: Gateway, file: FileMapping, span: Span | None = None) -> AsyncIterator[Content]:
+    """Open a file's bytes. Only what we keep is read by `span`; a replica is given back whole (RFC 9110 §14.2).
+
+    Raises BadRequest when nobody gives them back, else the error of the last place that was tried.
     """
     async with AsyncExitStack() as stack:
         yield await _opened(gateway, file, span, stack)
@@ -71,19 +82,18 @@ def is_readable(gateway: Gateway, file: FileMapping) -> bool:
     return gateway.sources.holds(file.source) or bool(_readable(gateway, file))
 
 
-async def _opened(gateway: Gateway, file: FileMapping, span: Span | None, stack: AsyncExitStack) -> FileContent:
+async def _opened(gateway: Gateway, file: FileMapping, span: Span | None, stack: AsyncExitStack) -> Content:
+    failures: list[GatewayError] = []
     if gateway.sources.holds(file.source):
-        whole = Span(0, file.size_bytes - 1)
         try:
-            return await stack.enter_async_context(gateway.sources.open(file.file_id, span or whole))
-        except OSError as lost:
-            log.warning("a kept file cannot be read", file=file.file_id, error=str(lost))
-            if span is not None:
-                raise Overloaded("the kept copy of this file cannot be read; ask for it without a range") from lost
-    failures: list[ProviderError] = []
-    for replica, account in _readable(gateway, file):
+            kept = await stack.enter_async_context(gateway.sources.open(file, span))
+            return Content(kept.chunks, span)
+        except SourceUnreadable as failure:
+            failures.append(failure)
+    for provider_file_id, account in _readable(gateway, file):
         try:
-            return await stack.enter_async_context(account.provider.read_file(replica.provider_file_id))
+            given_back = await stack.enter_async_context(account.provider.read_file(provider_file_id))
+            return Content(given_back.chunks)
         except ProviderError as failure:
             log.warning("a replica could not be read", account=account.name, error=type(failure).__name__)
             failures.append(failure)
@@ -104,12 +114,12 @@ def not_readable(gateway: Gateway, file: FileMapping) -> BadRequest:
     )
 
 
-def _readable(gateway: Gateway, file: FileMapping) -> list[tuple[Replica, Account]]:
+def _readable(gateway: Gateway, file: FileMapping) -> list[tuple[str, Account]]:
     found = []
-    for name, replica in file.replicas.items():
-        account = gateway.deployments.accounts.get(name)
-        if account and replica.usable and file.purpose in account.provider.capabilities.readable:
-            found.append((replica, account))
+    for name in file.replicas:
+        account, provider_file_id = gateway.deployments.accounts.get(name), file.at(name)
+        if account and provider_file_id and file.purpose in account.provider.capabilities.readable:
+            found.append((provider_file_id, account))
     return found
 
 

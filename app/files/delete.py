@@ -50,7 +50,9 @@ async def delete_file(gateway: Gateway, caller: Caller, file_id: str) -> None:
     marked = None
     if ids.is_file_id(file_id):
         async with gateway.database.write() as writer:
-            marked = await queries.mark_deleting(writer, caller.reach, file_id, LEASE_SECONDS)
+            marked = await queries.mark_deleting(
+                writer, caller.reach, file_id, LEASE_SECONDS, gateway.deployments.accounts
+            )
             if marked is not None:
                 await Actor.of(caller).did(writer, "file.delete", file_id)
     if marked is None:
@@ -81,28 +83,25 @@ async def _delete_replica(gateway: Gateway, replica: Row) -> None:
     try:
         async with gateway.database.write() as writer:
             if failure is None:
-                await replica_queries.forget_replica(writer, replica["id"], replica["file_id"])
+                await replica_queries.forget_replica(writer, replica)
             else:
-                wait = backoff_seconds(replica["attempts"])
-                await replica_queries.postpone(writer, replica["id"], wait, failure)
+                wait = max(backoff_seconds(replica["attempts"]), failure.retry_after_seconds or 0)
+                await replica_queries.postpone(writer, replica, wait, failure.message)
     except Overloaded:
         # The row keeps its lease and is due again after it; a repeated delete is harmless.
         log.warning("a delete could not be recorded", replica=replica["id"])
 
 
-async def _failure(gateway: Gateway, replica: Row) -> str | None:
+async def _failure(gateway: Gateway, replica: Row) -> ProviderError | None:
     """Why the provider's file is not surely gone; None when it is."""
     if replica["provider_file_id"] is None:
         return None
-    account = gateway.deployments.accounts.get(replica["account"])
-    if account is None:
-        return f"the account {replica['account']} is not in the configuration"
     try:
-        await account.provider.delete_file(replica["provider_file_id"])
+        await gateway.deployments.accounts[replica["account"]].provider.delete_file(replica["provider_file_id"])
     except Missing:
         pass
     except ProviderError as failure:
         DELETED.labels(replica["provider"], "failed").inc()
-        return failure.message
+        return failure
     DELETED.labels(replica["provider"], "ok").inc()
     return None

@@ -1,19 +1,38 @@
-"""One spool to many accounts at once; each account's outcome is its own."""
+"""One file to many accounts at once; each account's outcome is its own."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import structlog
 
 from app.deployments import Account
 from app.errors import ProviderError, Unavailable
-from app.files.spool import Abandoned, LengthChanged, Spool
+from app.files.spool import Abandoned, LengthChanged
 from app.providers.protocol import FileUpload, ProviderFile, UploadInterrupted
 
 log = structlog.get_logger("filemux.files")
+
+
+class Supply(Protocol):
+    """The bytes that are fanned out: a spool, or what is kept of a file; `size_bytes` and `sha256` are final once it
+    is `finished`."""
+
+    size_bytes: int
+    finished: bool
+
+    @property
+    def sha256(self) -> str:
+        """The hexadecimal digest of all bytes."""
+
+    async def wait_finished(self) -> None:
+        """Wait until all bytes are there. Raises UploadInterrupted."""
+
+    def read(self, promised_bytes: int | None) -> AsyncIterator[bytes]:
+        """All bytes from the start. Raises UploadInterrupted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,13 +48,15 @@ class Sink:
 class Outcome:
     """What became of one sink: a provider file, an error, or neither when it was cut off before the end.
 
-    `delivered` tells whether the last byte was handed over: until then the provider cannot have made a file.
+    `delivered` tells whether the last byte was handed over: until then the provider cannot have made a file, unless an
+    attempt before this one was `delivered_before`.
     """
 
     sink: Sink
     file: ProviderFile | None = None
     error: ProviderError | None = None
     delivered: bool = field(default=False, repr=False)
+    delivered_before: bool = field(default=False, repr=False)
 
     @property
     def stored(self) -> bool:
@@ -45,7 +66,8 @@ class Outcome:
     @property
     def may_exist(self) -> bool:
         """Whether the provider may hold a file that we have no id of."""
-        return self.file is None and self.error is not None and self.error.outcome_unknown
+        unknown = self.error is not None and self.error.outcome_unknown
+        return self.file is None and (unknown or self.delivered_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +83,8 @@ class FileFacts:
 class Fanout:
     """The concurrent uploads of one file."""
 
-    def __init__(self, spool: Spool, facts: FileFacts, sinks: Iterable[Sink], size_hint: int | None) -> None:
-        self._spool = spool
+    def __init__(self, supply: Supply, facts: FileFacts, sinks: Iterable[Sink], size_hint: int | None) -> None:
+        self._supply = supply
         self._facts = facts
         self._size_hint = size_hint
         self._abandoned = False
@@ -95,8 +117,8 @@ class Fanout:
                 outcome.file = await self._attempt(outcome, self._size_hint)
             except LengthChanged:
                 # A part followed the file after all, or the client closes its forms in its own way.
-                await self._spool.wait_finished()
-                outcome.file = await self._attempt(outcome, self._spool.size_bytes)
+                await self._supply.wait_finished()
+                outcome.file = await self._attempt(outcome, self._supply.size_bytes)
         except ProviderError as failure:
             outcome.error = failure
         except UploadInterrupted:
@@ -108,17 +130,19 @@ class Fanout:
 
     async def _attempt(self, outcome: Outcome, size_bytes: int | None) -> ProviderFile:
         capabilities = outcome.sink.account.provider.capabilities
-        if self._spool.finished:
-            size_bytes = self._spool.size_bytes
+        if self._supply.finished:
+            size_bytes = self._supply.size_bytes
         elif size_bytes is None and capabilities.needs_length:
-            await self._spool.wait_finished()
-            size_bytes = self._spool.size_bytes
+            await self._supply.wait_finished()
+            size_bytes = self._supply.size_bytes
 
         async def chunks() -> AsyncIterator[bytes]:
+            # Repeated after its answer was lost, where the file bears the replica's name.
+            outcome.delivered_before = outcome.delivered_before or (outcome.delivered and capabilities.chooses_id)
             outcome.delivered = False
             if self._abandoned:
                 raise Abandoned
-            async for chunk in self._spool.read(size_bytes):
+            async for chunk in self._supply.read(size_bytes):
                 yield chunk
             outcome.delivered = True
 
@@ -131,11 +155,12 @@ class Fanout:
             size_bytes=size_bytes,
             expires_after_seconds=facts.expires_after_seconds,
             open=chunks,
+            sha256=lambda: self._supply.sha256,
         )
         file = await outcome.sink.account.provider.upload_file(upload)
-        if not outcome.delivered or file.bytes not in (None, self._spool.size_bytes):
+        if not outcome.delivered or file.bytes not in (None, self._supply.size_bytes):
             # Its id is kept, so that what it did store is deleted.
             outcome.file = file
-            size = "part of the file" if not outcome.delivered else f"{file.bytes} bytes of {self._spool.size_bytes}"
+            size = "part of the file" if not outcome.delivered else f"{file.bytes} bytes of {self._supply.size_bytes}"
             raise Unavailable(f"the provider has taken only {size}")
         return file

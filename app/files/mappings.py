@@ -17,16 +17,30 @@ MAX_CACHED = 100_000
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """A file at one account; not `ready` while the provider is still processing it. Times are Unix seconds."""
+    """A file at one account, as its row says; only without an id where it is not made yet. Times are Unix seconds."""
 
-    provider_file_id: str
-    ready: bool
+    id: str
+    state: str
+    provider_file_id: str | None
     expires_at: float | None
+    due_at: float | None = None
+    attempts: int = 0
+    last_error: str | None = None
 
     @property
-    def usable(self) -> bool:
-        """Whether a chat can refer to it now."""
-        return self.ready and (self.expires_at is None or self.expires_at > time.time())
+    def expired(self) -> bool:
+        """Whether its provider has deleted it by now."""
+        return self.expires_at is not None and self.expires_at <= time.time()
+
+    @property
+    def coming(self) -> bool:
+        """Whether it is being made: on its way, or not yet ready at its provider."""
+        return self.state == "processing" or (self.state == "pending" and not self.never_begun)
+
+    @property
+    def never_begun(self) -> bool:
+        """Whether it is wanted, but nobody makes it yet."""
+        return self.state == "pending" and self.attempts == 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +54,27 @@ class FileMapping:
     mime_type: str
     purpose: str
     size_bytes: int
+    sha256: str
     source: str | None
     expires_at: float | None
     replicas: Mapping[str, Replica]
 
+    @property
+    def row(self) -> dict[str, str]:
+        """What its row cannot be without."""
+        names = ("team_id", "filename", "mime_type", "purpose")
+        return {"id": self.file_id} | {name: getattr(self, name) for name in names}
+
     def holds(self, account: str) -> bool:
-        """Whether a chat with this account can refer to the file."""
+        """Whether a chat with this account can refer to the file now."""
+        return self.at(account) is not None
+
+    def at(self, account: str) -> str | None:
+        """The provider's id by which a chat with this account can refer to the file now."""
         replica = self.replicas.get(account)
-        return replica is not None and replica.usable
+        if replica is None or replica.state != "stored" or replica.expired:
+            return None
+        return replica.provider_file_id
 
 
 class Mappings:
@@ -55,6 +82,8 @@ class Mappings:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Replicas that chats have referred to since this was last written down (see app.files.backfill.refresh).
+        self.used: set[str] = set()
         self.cache: NotifiedCache[FileMapping] = NotifiedCache(FILES_CHANNEL, MAX_CACHED)
 
     async def find(self, reach: str | None, file_id: str) -> FileMapping | None:
@@ -74,7 +103,13 @@ class Mappings:
         file = rows[0]
         replicas = {
             row["account"]: Replica(
-                row["provider_file_id"], row["replica_state"] == "stored", _unix(row["replica_expires_at"])
+                row["replica_id"],
+                row["replica_state"],
+                row["provider_file_id"],
+                _unix(row["replica_expires_at"]),
+                _unix(row["replica_due_at"]),
+                row["replica_attempts"],
+                row["replica_last_error"],
             )
             for row in rows
             if row["account"]
@@ -86,6 +121,7 @@ class Mappings:
             mime_type=file["mime_type"],
             purpose=file["purpose"],
             size_bytes=file["bytes"],
+            sha256=file["sha256"],
             source=file["source"],
             expires_at=_unix(file["expires_at"]),
             replicas=replicas,

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from app.errors import GatewayError, Missing, ProviderError
 from app.files.fanout import Outcome
+from app.providers.protocol import ProviderFile
+
+# A target that did not take the file is tried again after this, where the policy lets the others have it.
+RETRY = timedelta(seconds=1)
 
 
 class UploadFailed(GatewayError):
@@ -64,17 +68,22 @@ def replica_values(outcome: Outcome, *, discard: bool = False) -> dict[str, Any]
     if file is not None and (discard or error is not None):
         return {**values, "provider_file_id": file.id, "state": "deleting", "due_at": now, "attempts": 0}
     if file is not None:
-        expires_at = None if file.expires_at is None else datetime.fromtimestamp(file.expires_at, UTC)
-        state = "stored" if file.ready else "processing"
-        return {
-            **values,
-            "provider_file_id": file.id,
-            "state": state,
-            "stored_at": now,
-            "expires_at": expires_at,
-            "due_at": None if file.ready else now,
-        }
+        return stored_values(file)
     if outcome.may_exist:
         # Only the provider's list can tell; repair looks there.
         return {**values, "state": "pending", "due_at": now}
-    return {**values, "state": "failed"}
+    retried = error is None or error.retryable
+    return {**values, "state": "failed", "due_at": now + RETRY if retried and not discard else None}
+
+
+def stored_values(file: ProviderFile) -> dict[str, Any]:
+    """The columns of a replica whose provider holds the file."""
+    now = datetime.now(UTC)
+    return {
+        "provider_file_id": file.id,
+        "state": "stored" if file.ready else "processing",
+        "stored_at": now,
+        "expires_at": None if file.expires_at is None else datetime.fromtimestamp(file.expires_at, UTC),
+        "due_at": None if file.ready else now,
+        "last_error": None,
+    }

@@ -31,24 +31,22 @@ async def processing_due(gateway: Gateway) -> int:
 
 
 async def _ask(gateway: Gateway, replica: Row) -> None:
-    account = gateway.deployments.accounts.get(replica["account"])
-    reason = f"the account {replica['account']} is not in the configuration"
+    account = gateway.deployments.accounts[replica["account"]]
     ready, lost = False, False
-    if account is not None:
-        try:
-            ready = (await account.provider.retrieve_file(replica["provider_file_id"])).ready
-            reason = "the provider is still processing the file"
-        except (Missing, Rejected) as failure:
-            lost, reason = True, failure.message
-        except ProviderError as failure:
-            reason = failure.message
+    reason = "the provider is still processing the file"
+    try:
+        ready = (await account.provider.retrieve_file(replica["provider_file_id"])).ready
+    except (Missing, Rejected) as failure:
+        lost, reason = True, failure.message
+    except ProviderError as failure:
+        reason = failure.message
     if not ready and datetime.now(UTC) - replica["stored_at"] > LIMIT:
         lost = True
-    wait = min(backoff_seconds(replica["attempts"]), LONGEST_WAIT_SECONDS)
     async with gateway.database.write() as writer:
         if ready:
-            await queries.settle_processing(writer, replica, "stored", None)
+            await queries.settle(writer, replica, {"state": "stored", "due_at": None, "last_error": None})
         elif lost:
-            await queries.settle_processing(writer, replica, "failed", reason)
+            await queries.settle(writer, replica, {"state": "failed", "due_at": None, "last_error": reason})
         else:
-            await queries.postpone(writer, replica["id"], wait, reason)
+            wait = min(backoff_seconds(replica["attempts"]), LONGEST_WAIT_SECONDS)
+            await queries.postpone(writer, replica, wait, reason)

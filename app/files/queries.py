@@ -17,9 +17,12 @@ from sqlalchemy import (
     update,
 )
 
+from app.access import idempotency
+from app.access.queries import free_idempotency_key
 from app.db.claims import claim_due
 from app.db.session import Database, Reader, Row, Rows, Writer
-from app.db.tables import files, replicas
+from app.db.tables import files, idempotency_keys, replicas
+from app.files.accounts.queries import block
 from app.files.replicas.queries import FILES_CHANNEL, discard_replicas, forget_file, to_deleting
 
 
@@ -81,23 +84,27 @@ async def insert_intent(
     due_at: datetime,
     replica_rows: Sequence[tuple[str, str, str]],
     targets: Sequence[tuple[str, str]],
+    claim: idempotency.Claim | None = None,
 ) -> None:
-    """Commit what an upload is about to do: the file, a pending replica for each (id, account, provider), and its
-    targets, (model name, account)."""
+    """Commit what an upload is about to do: the file, a pending replica for each (id, account, provider), its targets,
+    (model name, account), and what its idempotency key stands for. Raises KeyTaken."""
     replica_ids, accounts, providers = zip(*replica_rows, strict=True) if replica_rows else ((), (), ())
     target_names, target_accounts = zip(*targets, strict=True)
-    await database.run(
-        _INTENT,
-        {
-            **file,
-            "due_at": due_at,
-            "replica_ids": replica_ids,
-            "accounts": accounts,
-            "providers": providers,
-            "target_names": target_names,
-            "target_accounts": target_accounts,
-        },
-    )
+    values = {
+        **file,
+        "due_at": due_at,
+        "replica_ids": replica_ids,
+        "accounts": accounts,
+        "providers": providers,
+        "target_names": target_names,
+        "target_accounts": target_accounts,
+    }
+    if claim is None:
+        await database.run(_INTENT, values)
+        return
+    async with database.write() as writer:
+        await idempotency.take(writer, claim, file["id"])
+        await writer.execute(_INTENT, values)
 
 
 async def record_upload(
@@ -114,10 +121,34 @@ async def record_upload(
 
 
 async def fail_upload(writer: Writer, file_id: str) -> bool:
-    """End an upload as failed, what may be kept of it due for removal; False when somebody else has ended it."""
+    """End an upload as failed, what may be kept of it due for removal, its idempotency key free again; False when
+    somebody else has ended it."""
     running = update(files).where(files.c.id == file_id, files.c.state == "uploading")
-    failed = running.values(state="failed", due_at=_if_kept(func.now()), attempts=0)
-    return await writer.first(failed.returning(files.c.id)) is not None
+    failed = await writer.execute(running.values(state="failed", due_at=_if_kept(func.now()), attempts=0))
+    if failed:
+        await free_idempotency_key(writer, file_id)
+    return bool(failed)
+
+
+async def is_ready(reader: Reader, file_id: str) -> bool:
+    """Whether a file's upload has ended well."""
+    ready = select(files.c.id).where(files.c.id == file_id, files.c.state == "ready")
+    return await reader.first(ready) is not None
+
+
+async def find_first_upload(reader: Reader, team_id: str, key: str) -> Row | None:
+    """The upload that an idempotency key stands for: what it asked for, its file, and whether that one exists for
+    callers. The file's columns are null when nothing is left of it."""
+    first = idempotency_keys.outerjoin(files, files.c.id == idempotency_keys.c.subject)
+    return await reader.first(
+        select(idempotency_keys.c.request_sha256, files, _visible(None).label("exists"))
+        .select_from(first)
+        .where(
+            idempotency_keys.c.team_id == team_id,
+            idempotency_keys.c.key == key,
+            idempotency_keys.c.expires_at > func.now(),
+        )
+    )
 
 
 # --- read -------------------------------------------------------------------------------------------------------
@@ -142,18 +173,17 @@ async def list_files(
 
 
 async def find_mapping(reader: Reader, file_id: str) -> Rows:
-    """A ready file and where its replicas are, stored or still processing; one row per replica, replica columns null
+    """A ready file and its replicas, as far as they are not being deleted; one row per replica, replica columns null
     without any."""
-    there = and_(replicas.c.file_id == files.c.id, replicas.c.state.in_(("stored", "processing")))
-    columns = (files.c[name] for name in ("team_id", "filename", "mime_type", "purpose", "bytes", "source"))
+    there = and_(replicas.c.file_id == files.c.id, replicas.c.state != "deleting", replicas.c.replaces.is_(None))
+    of_file = ("team_id", "filename", "mime_type", "purpose", "bytes", "sha256", "source", "expires_at")
+    of_replica = ("id", "state", "expires_at", "due_at", "attempts", "last_error")
     return await reader.all(
         select(
-            *columns,
-            files.c.expires_at,
+            *(files.c[name] for name in of_file),
             replicas.c.account,
             replicas.c.provider_file_id,
-            replicas.c.state.label("replica_state"),
-            replicas.c.expires_at.label("replica_expires_at"),
+            *(replicas.c[name].label(f"replica_{name}") for name in of_replica),
         )
         .select_from(files.outerjoin(replicas, there))
         .where(files.c.id == file_id, _visible(None))
@@ -164,9 +194,12 @@ async def find_mapping(reader: Reader, file_id: str) -> Rows:
 
 
 async def mark_deleting(
-    writer: Writer, reach: str | None, file_id: str, lease_seconds: float
+    writer: Writer, reach: str | None, file_id: str, lease_seconds: float, accounts: Collection[str]
 ) -> tuple[Row, Rows] | None:
-    """Delete a file for everybody, and claim it and its replicas. None when there is no such file for this caller."""
+    """Delete a file for everybody, and claim it and its replicas at these accounts; those at others are blocked.
+
+    None when there is no such file for this caller.
+    """
     due_at = func.now() + timedelta(seconds=lease_seconds)
     values = {"state": "deleting", "due_at": _if_kept(due_at), "attempts": 1}
     marked = update(files).where(files.c.id == file_id, _visible(reach)).values(**values)
@@ -175,8 +208,9 @@ async def mark_deleting(
         return None
     await writer.notify(FILES_CHANNEL, file_id)
     rows = await writer.all(to_deleting(due_at, attempts=1).where(replicas.c.file_id == file_id).returning(replicas))
+    await block(writer, accounts, file_id)
     await forget_file(writer, file_id)
-    return file, rows
+    return file, [row for row in rows if row["account"] in accounts]
 
 
 def _if_kept(due_at: ColumnElement[datetime]) -> ColumnElement[datetime | None]:

@@ -13,6 +13,7 @@ from app.access.authenticate import Caller
 from app.deployments import Account, Deployments
 from app.errors import BadRequest, Forbidden, ProviderTooLarge
 from app.providers.protocol import PURPOSES
+from app.settings import ALL_MODEL_NAMES
 
 TARGETS = "target_model_names"
 TARGETS_HEADER = "x-filemux-target-model-names"
@@ -79,10 +80,13 @@ def target_accounts(
     wanted: Wanted, caller: Caller, deployments: Deployments, defaults: Sequence[str], *, keeps_sources: bool
 ) -> dict[str, tuple[str, ...]]:
     """Account name → the target model names there. Raises BadRequest or Forbidden with what would be right."""
-    names = wanted.target_names or tuple(
-        name for name in (caller.default_targets or defaults) if caller.may_use(name) and deployments.of(name)
-    )
-    usable = ", ".join(deployments.names(caller.models)) or "none"
+    may_use = deployments.names(caller.models)
+    names = wanted.target_names or caller.default_targets or tuple(defaults)
+    if ALL_MODEL_NAMES in names:
+        names = _all_that_take(wanted.purpose, names, may_use, deployments, keeps_sources)
+    elif not wanted.target_names:
+        names = tuple(name for name in names if name in may_use)
+    usable = ", ".join(may_use) or "none"
     if not names:
         raise _no_targets(wanted, usable)
     for name in names:
@@ -98,13 +102,35 @@ def target_accounts(
     return accounts
 
 
+def _all_that_take(
+    purpose: str | None, asked: Sequence[str], may_use: Sequence[str], deployments: Deployments, keeps_sources: bool
+) -> tuple[str, ...]:
+    """The model names that a file of this purpose can be for; all of them, and so their error, if there is none."""
+    if set(asked) != {ALL_MODEL_NAMES}:
+        reason = f"{TARGETS}: {ALL_MODEL_NAMES} stands for every model name that your key may use; send it alone"
+        raise BadRequest(reason, param=TARGETS, code="contradicting_targets")
+    accounts = {name: {one.account for one in deployments.of(name)} for name in may_use}
+    taking = [name for name in may_use if all(_takes(one, purpose) for one in accounts[name])]
+    readable = keeps_sources or any(_gives_back(one, purpose) for name in taking for one in accounts[name])
+    able = [name for name in taking if readable or all(one.stores_files for one in accounts[name])]
+    return tuple(able or may_use)
+
+
+def _takes(account: Account, purpose: str | None) -> bool:
+    """Whether an account stores files of a purpose, if it stores any."""
+    return not account.stores_files or purpose is None or purpose in account.provider.capabilities.purposes
+
+
+def _gives_back(account: Account, purpose: str | None) -> bool:
+    return purpose in account.provider.capabilities.readable
+
+
 def _check_capabilities(purpose: str | None, targets: Mapping[Account, tuple[str, ...]], keeps_sources: bool) -> None:
     """Raise BadRequest for a target that cannot take the file, or has none and would find its bytes nowhere."""
-    capabilities = {account: account.provider.capabilities for account in targets}
-    readable = keeps_sources or any(purpose in one.readable for one in capabilities.values())
+    readable = keeps_sources or any(_gives_back(account, purpose) for account in targets)
     for account, names in targets.items():
         provider = account.provider_name
-        if account.stores_files and purpose is not None and purpose not in capabilities[account].purposes:
+        if not _takes(account, purpose):
             reason = f"{provider}, behind {names[0]!r}, takes no files of purpose {purpose!r}"
             raise BadRequest(reason, param="purpose", code="purpose_not_supported")
         if not account.stores_files and not readable:

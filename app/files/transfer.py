@@ -6,16 +6,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
 
 from prometheus_client import Counter
 
 from app import ids
 from app.access.authenticate import Caller
-from app.db.session import Row
+from app.access.idempotency import Claim
+from app.db.session import Row, Writer
 from app.errors import Overloaded
 from app.files import queries
 from app.files.fanout import Fanout, FileFacts, Outcome, Sink
+from app.files.leases import LEASE_SECONDS, renewing
 from app.files.multipart import FileStart
 from app.files.outcomes import UploadFailed, replica_values
 from app.files.replicas import queries as replica_queries
@@ -23,17 +28,17 @@ from app.files.spool import Spool
 from app.files.targets import BATCH_EXPIRY_SECONDS, Wanted
 from app.gateway import Gateway
 
-LEASE_SECONDS = 60.0
-
 REPLICAS = Counter("filemux_replica_uploads", "Uploads to one account, by outcome", ["provider", "outcome"])
 
 
 class Transfer:
     """One file on its way: its rows and its fan-out."""
 
-    def __init__(self, gateway: Gateway, file_id: str, spool: Spool, fanout: Fanout) -> None:
-        self._gateway, self._file_id, self._spool, self._fanout = gateway, file_id, spool, fanout
-        self._renewing = asyncio.create_task(self._renew_lease())
+    def __init__(self, gateway: Gateway, file: Mapping[str, Any], spool: Spool, fanout: Fanout) -> None:
+        self._gateway, self._file, self._spool, self._fanout = gateway, file, spool, fanout
+        self._keeping = asyncio.create_task(gateway.sources.keep(file["id"], spool))
+        renew = partial(replica_queries.renew_lease, file_id=file["id"])
+        self._renewing = renewing(gateway.database, renew)
 
     @classmethod
     async def begin(
@@ -44,8 +49,9 @@ class Transfer:
         part: FileStart,
         wanted: Wanted,
         accounts: Mapping[str, tuple[str, ...]],
+        claim: Claim | None = None,
     ) -> Transfer:
-        """Commit the intent, then start the fan-out."""
+        """Commit the intent, then start the fan-out. Raises KeyTaken."""
         assert wanted.purpose is not None
         facts = FileFacts(part.filename, part.mime_type, wanted.purpose, wanted.expires_after_seconds)
         found = gateway.deployments.accounts
@@ -54,10 +60,9 @@ class Transfer:
             for account, names in accounts.items()
             if found[account].stores_files
         ]
-        file_id = ids.new_file_id()
         now = datetime.now(UTC)
         file = {
-            "id": file_id,
+            "id": ids.new_file_id(),
             "team_id": caller.team_id,
             "created_by": caller.key_id,
             "filename": part.filename,
@@ -73,19 +78,13 @@ class Transfer:
         due_at = now + timedelta(seconds=LEASE_SECONDS)
         replicas = [(sink.replica_id, sink.account.name, sink.account.provider_name) for sink in sinks]
         targets = [(name, account) for account, names in accounts.items() for name in names]
-        await queries.insert_intent(gateway.database, file, due_at, replicas, targets)
-        return cls(gateway, file_id, spool, Fanout(spool, facts, sinks, part.size_bytes))
+        await queries.insert_intent(gateway.database, file, due_at, replicas, targets, claim)
+        return cls(gateway, file, spool, Fanout(spool, facts, sinks, part.size_bytes))
 
     async def finish(self) -> tuple[Row, list[Outcome]]:
         """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met."""
-        keeping = asyncio.create_task(self._gateway.sources.keep(self._file_id, self._spool))
-        try:
-            outcomes = await self._taken()
-            await keeping
-        except BaseException:
-            keeping.cancel()
-            await asyncio.gather(keeping, return_exceptions=True)
-            raise
+        outcomes = await self._taken()
+        await self._keeping
         row = await self._record(outcomes)
         self._renewing.cancel()
         for outcome in outcomes:
@@ -103,23 +102,44 @@ class Transfer:
 
     async def give_up(self) -> None:
         """Cut the fan-out off and have everything that was stored deleted; the worker sees to it."""
-        self._renewing.cancel()
+        self._keeping.cancel()
         outcomes = await self._fanout.abandoned()
+        # Nothing may be kept any more once the row says that it is due for removal.
+        await asyncio.gather(self._keeping, return_exceptions=True)
+        self._renewing.cancel()
         for outcome in outcomes:
             if outcome.error is not None:
                 REPLICAS.labels(outcome.sink.account.provider_name, "failed").inc()
         async with self._gateway.database.write() as writer:
+            failed = await queries.fail_upload(writer, self._file["id"])
+            if not failed and await queries.is_ready(writer, self._file["id"]):
+                # The upload's end was recorded after all; only the answer to that was lost.
+                return
             for outcome in outcomes:
-                await replica_queries.record_replica(
-                    writer, outcome.sink.replica_id, replica_values(outcome, discard=True)
-                )
-            await queries.fail_upload(writer, self._file_id)
-            await replica_queries.forget_nothing_stored(writer, self._file_id)
+                await self._discard(writer, outcome)
+            await replica_queries.forget_nothing_stored(writer, self._file["id"])
+        if not failed:
+            # Given up for crashed meanwhile; the removal of what is kept may have come before it.
+            with suppress(OSError):
+                await self._gateway.sources.remove(self._file["source"], self._file["id"])
+
+    async def _discard(self, writer: Writer, outcome: Outcome) -> None:
+        values = replica_values(outcome, discard=True)
+        known = await replica_queries.record_replica(writer, outcome.sink.replica_id, values)
+        if not known and outcome.file is not None:
+            # Given up for crashed meanwhile, by a gateway that the database could hear.
+            replica = {
+                "id": outcome.sink.replica_id,
+                "account": outcome.sink.account.name,
+                "provider": outcome.sink.account.provider_name,
+                "provider_file_id": outcome.file.id,
+            }
+            await replica_queries.discard_untracked(writer, self._file, replica)
 
     async def _record(self, outcomes: list[Outcome]) -> Row:
         row = await queries.record_upload(
             self._gateway.database,
-            self._file_id,
+            self._file["id"],
             self._spool.size_bytes,
             self._spool.sha256,
             {outcome.sink.replica_id: replica_values(outcome) for outcome in outcomes},
@@ -128,15 +148,6 @@ class Transfer:
             # Giving up then marks what was stored.
             raise Overloaded("the upload took so long that it was given up", retry_after_seconds=1)
         return row
-
-    async def _renew_lease(self) -> None:
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            try:
-                async with self._gateway.database.write() as writer:
-                    await replica_queries.renew_lease(writer, self._file_id, LEASE_SECONDS)
-            except Overloaded:
-                continue
 
 
 def _expires_at(now: datetime, wanted: Wanted) -> datetime | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import mimetypes
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import Any
 
 import puremagic
@@ -15,12 +15,14 @@ from starlette.responses import Response
 
 from app.access.authenticate import Caller
 from app.access.bodies import answer
+from app.access.idempotency import REPLAYED_HEADER, KeyTaken, key_of
 from app.db.session import Row
 from app.errors import BadRequest, GatewayError, TooLarge
 from app.files.fanout import Outcome
 from app.files.multipart import UNTYPED, Field, FileEnd, FileStart, form_events
 from app.files.outcomes import replica_values
 from app.files.read import shown
+from app.files.repeated import claim_of, first_file, replayed
 from app.files.spool import Spool
 from app.files.targets import HalfExpiry, Wanted, check_size, target_accounts, wanted_from
 from app.files.transfer import Transfer
@@ -39,12 +41,12 @@ async def endpoint(request: Request) -> Response:
     gateway, caller = gateway_of(request), await caller_of(request)
     caller.require("member", "uploading a file")
     try:
-        file, outcomes = await _Reception(gateway, caller, request).received()
+        response = await _Reception(gateway, caller, request).answered()
     except GatewayError as failure:
         UPLOADS.labels(failure.code or failure.type).inc()
         raise
-    UPLOADS.labels("ok").inc()
-    return answer(shown(file, [_target(outcome) for outcome in outcomes]))
+    UPLOADS.labels("replayed" if REPLAYED_HEADER in response.headers else "ok").inc()
+    return response
 
 
 async def upload_file(
@@ -87,24 +89,38 @@ class _Reception:
     def __init__(self, gateway: Gateway, caller: Caller, request: Request) -> None:
         self._gateway, self._caller, self._request = gateway, caller, request
         self._fields: list[tuple[str, str]] = []
+        self._idempotency_key = key_of(request.headers)
         self._part: FileStart | None = None
+        self._head = b""
         self._transfer: Transfer | None = None
 
-    async def received(self) -> tuple[Row, list[Outcome]]:
-        """The file's row and each account's outcome, once all is stored and recorded."""
+    async def answered(self) -> Response:
+        """The answer, once all is stored and recorded."""
         # Whatever is wrong with the query or the headers is known before the first byte.
         self._wanted()
         async with Spool(self._gateway.spool_dir) as spool:
             try:
                 await self._read(spool)
-                async with EndedByHangUp(self._request.receive):
-                    if self._transfer is None:
-                        self._transfer = await self._begin(spool, self._wanted())
-                    return await self._transfer.finish()
+                return await self._ended(spool)
             except BaseException:
                 if self._transfer is not None:
                     await asyncio.shield(self._transfer.give_up())
                 raise
+
+    async def _ended(self, spool: Spool) -> Response:
+        """This upload's end; or that of the first one with its idempotency key, unless that one fails."""
+        receive = self._request.receive
+        async with EndedByHangUp(receive):
+            while self._transfer is None:
+                try:
+                    self._transfer = await self._begin(spool, self._wanted())
+                except KeyTaken as taken:
+                    if first := await first_file(self._gateway, taken.claim, spool):
+                        return await replayed(self._gateway, first)
+        # Who sends a key will ask again, and is to find then what is on its way now.
+        async with EndedByHangUp(receive) if self._idempotency_key is None else nullcontext():
+            file, outcomes = await self._transfer.finish()
+        return answer(shown(file, [_target(outcome) for outcome in outcomes]))
 
     async def _read(self, spool: Spool) -> None:
         headers = self._request.headers
@@ -139,10 +155,9 @@ class _Reception:
         await spool.write(chunk)
         UPLOAD_BYTES.inc(len(chunk))
         if self._transfer is None and spool.size_bytes == len(chunk):
-            # The first bytes tell the type where the client does not.
-            assert self._part is not None
-            self._part = _typed(self._part, chunk)
-            with suppress(HalfExpiry):
+            self._head = chunk
+            # Whose key is taken is answered when all of it is there to be compared.
+            with suppress(HalfExpiry, KeyTaken):
                 wanted = self._wanted()
                 if wanted.complete:
                     self._transfer = await self._begin(spool, wanted)
@@ -170,7 +185,10 @@ class _Reception:
         seeming_bytes = self._part.size_bytes or 0
         least_bytes = spool.size_bytes if spool.finished else seeming_bytes - LATE_FIELDS_BYTES
         check_size(least_bytes, accounts, gateway.deployments)
-        return await Transfer.begin(gateway, self._caller, spool, self._part, wanted, accounts)
+        claim = claim_of(self._caller, self._idempotency_key, self._part, wanted)
+        # The first bytes tell the type where the client does not.
+        part = _typed(self._part, self._head)
+        return await Transfer.begin(gateway, self._caller, spool, part, wanted, accounts, claim)
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -8,26 +8,21 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import threading
 from collections.abc import AsyncIterator, Mapping
-from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
 import botocore.session
 import orjson
-from botocore.auth import SigV4Auth
+from botocore.auth import S3SigV4Auth, SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import (
     AssumeRoleCredentialFetcher,
     Credentials,
     DeferredRefreshableCredentials,
-    ReadOnlyCredentials,
-    RefreshableCredentials,
 )
 from botocore.eventstream import EventStreamBuffer, EventStreamMessage, ParserError
-from botocore.exceptions import BotoCoreError, ClientError, ConnectionError, HTTPClientError
 from obstore.store import S3Store
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from yarl import URL
@@ -43,13 +38,15 @@ from app.errors import (
 from app.formats import converse
 from app.formats.answers import Reader
 from app.formats.openai import Chat
+from app.providers.aws import AwsCredentials
+from app.providers.checksums import PartsSha256
 from app.providers.http import Http, base_url, kind_of_status, retry_after_seconds
-from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, FilesInBucket, Objects
+from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, FilesInBucket, Objects, Proof
 from app.providers.protocol import PURPOSES, Capabilities
 from app.providers.translated import LARGE_BODY_BYTES, Call, Translating
 
 if TYPE_CHECKING:
-    from obstore.store import S3Config, S3Credential
+    from obstore.store import S3Config
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
@@ -159,11 +156,11 @@ class Bedrock(FilesInBucket, Translating):
 
     def __init__(self, params: BedrockParams, http: Http) -> None:
         self._params, self._http = params, http
-        self._credentials = _AccountCredentials(params)
+        self._credentials = AwsCredentials(partial(_find, params))
         self._bucket: Objects | None = None
         self.capabilities = WITHOUT_BUCKET
         if params.s3_bucket_name:
-            self._bucket = _bucket(params, params.s3_bucket_name, self._credentials)
+            self._bucket = _bucket(params, params.s3_bucket_name, self._credentials, http)
             self.capabilities = CAPABILITIES
 
     async def check(self) -> None:
@@ -284,66 +281,29 @@ def _event_of(message: EventStreamMessage) -> dict[str, Any]:
 # --- credentials ------------------------------------------------------------------------------------------------
 
 
-class _AccountCredentials:
-    """An account's AWS credentials. botocore is asked in a thread: it reads files, STS and the instance's metadata."""
-
-    def __init__(self, params: BedrockParams) -> None:
-        self._params = params
-        self._found: Credentials | None = None
-        self._finding = threading.Lock()
-
-    async def current(self) -> ReadOnlyCredentials:
-        """Credentials that are valid for some minutes at least. Raises Unauthorized or Unavailable."""
-        found = self._found
-        if found is None or (isinstance(found, RefreshableCredentials) and found.refresh_needed()):
-            return await asyncio.to_thread(self._renewed)
-        return found.get_frozen_credentials()
-
-    async def for_objects(self) -> S3Credential:
-        """The same, as obstore wants them. botocore renews them ten minutes before they expire, at the latest."""
-        found = await self.current()
-        assert found.access_key and found.secret_key
-        return {
-            "access_key_id": found.access_key,
-            "secret_access_key": found.secret_key,
-            "token": found.token,
-            "expires_at": datetime.now(UTC) + timedelta(minutes=10),
-        }
-
-    def _renewed(self) -> ReadOnlyCredentials:
-        try:
-            with self._finding:
-                self._found = self._found or self._find()
-            return self._found.get_frozen_credentials()
-        except (ConnectionError, HTTPClientError) as failure:
-            raise Unavailable(f"AWS gives out no credentials ({type(failure).__name__})") from failure
-        except (BotoCoreError, ClientError) as failure:
-            raise Unauthorized(f"the account's AWS credentials cannot be had ({type(failure).__name__})") from failure
-
-    def _find(self) -> Credentials:
-        params = self._params
-        session = botocore.session.Session(profile=params.aws_profile_name)
-        if params.aws_access_key_id and params.aws_secret_access_key:
-            token = params.aws_session_token.get_secret_value() if params.aws_session_token else None
-            session.set_credentials(
-                params.aws_access_key_id.get_secret_value(), params.aws_secret_access_key.get_secret_value(), token
-            )
-        found = session.get_credentials()
-        if found is None:
-            raise Unauthorized("no AWS credentials are given, and botocore finds none where it looks")
-        if params.aws_role_name is None:
-            return found
-        role = AssumeRoleCredentialFetcher(
-            partial(session.create_client, region_name=params.aws_region_name),
-            found,
-            params.aws_role_name,
-            extra_args={"RoleSessionName": params.aws_session_name},
+def _find(params: BedrockParams) -> Credentials | None:
+    session = botocore.session.Session(profile=params.aws_profile_name)
+    if params.aws_access_key_id and params.aws_secret_access_key:
+        token = params.aws_session_token.get_secret_value() if params.aws_session_token else None
+        session.set_credentials(
+            params.aws_access_key_id.get_secret_value(), params.aws_secret_access_key.get_secret_value(), token
         )
-        return DeferredRefreshableCredentials(role.fetch_credentials, "assume-role")
+    found = session.get_credentials()
+    if found is None or params.aws_role_name is None:
+        return found
+    role = AssumeRoleCredentialFetcher(
+        partial(session.create_client, region_name=params.aws_region_name),
+        found,
+        params.aws_role_name,
+        extra_args={"RoleSessionName": params.aws_session_name},
+    )
+    return DeferredRefreshableCredentials(role.fetch_credentials, "assume-role")
 
 
-def _bucket(params: BedrockParams, bucket: str, credentials: _AccountCredentials) -> Objects:
-    config: S3Config = {"region": params.s3_region_name or params.aws_region_name}
+def _bucket(params: BedrockParams, bucket: str, credentials: AwsCredentials, http: Http) -> Objects:
+    region = params.s3_region_name or params.aws_region_name
+    # S3 refuses a part of which it gets other bytes. The digest costs nothing: it is the one that is signed.
+    config: S3Config = {"region": region, "checksum_algorithm": "SHA256"}
     if params.s3_endpoint_url:
         config["endpoint"] = params.s3_endpoint_url
     store = S3Store(
@@ -353,4 +313,12 @@ def _bucket(params: BedrockParams, bucket: str, credentials: _AccountCredentials
         retry_config=NO_RETRIES,
         credential_provider=credentials.for_objects,
     )
-    return Objects(store, "s3", bucket, params.s3_prefix)
+
+    async def authorized(url: URL) -> dict[str, str]:
+        request = AWSRequest("HEAD", str(url), {"x-amz-checksum-mode": "ENABLED"})
+        S3SigV4Auth(await credentials.current(), "s3", region).add_auth(request)
+        return dict(request.headers.items())
+
+    url = f"{params.s3_endpoint_url or f'https://s3.{region}.amazonaws.com'}/{bucket}"
+    proof = Proof(http, url, authorized, partial(PartsSha256, PART_BYTES))
+    return Objects(store, "s3", bucket, params.s3_prefix, proof=proof)

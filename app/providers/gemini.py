@@ -5,6 +5,7 @@ Contract: https://ai.google.dev/api/files and …/generate-content.
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Literal
@@ -25,6 +26,7 @@ from app.errors import (
 from app.formats import gemini
 from app.formats.answers import Reader
 from app.formats.openai import Chat
+from app.providers.checksums import verified
 from app.providers.http import (
     READ_CHUNK_BYTES,
     Http,
@@ -169,6 +171,11 @@ class Gemini(GenerateContent):
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """The resumable protocol, with all bytes in the one request that also ends it; the name is the replica's."""
+        file = await self._made(upload)
+        intact = upload.sha256 is None or file.sha256 in (None, upload.sha256())
+        return await verified(file, intact=intact, delete_file=self.delete_file)
+
+    async def _made(self, upload: FileUpload) -> ProviderFile:
         try:
             session = await self._start(upload)
             command = {"x-goog-upload-command": "upload, finalize", "x-goog-upload-offset": "0"}
@@ -291,4 +298,14 @@ def _provider_file(item: Any) -> ProviderFile:
         created_at=unix_seconds(item.get("createTime")),
         expires_at=unix_seconds(item.get("expirationTime")),
         ready=item.get("state", "ACTIVE") == "ACTIVE",
+        sha256=_sha256(item.get("sha256Hash")),
     )
+
+
+def _sha256(encoded: Any) -> str | None:
+    """The digest in hex, from base64 of its bytes or, as the service is known to write it, of its hex (wire.md §4b)."""
+    try:
+        digest = b64decode(encoded, validate=True)
+        return (digest if len(digest) == 32 else bytes.fromhex(digest.decode())).hex()
+    except (TypeError, ValueError):
+        return None

@@ -106,7 +106,7 @@ class Http:
         *,
         headers: Mapping[str, str],
         body: bytes | AsyncIterator[bytes] | None = None,
-        read_seconds: float = CHAT_READ_SECONDS,
+        read_seconds: float | None = CALL_READ_SECONDS,
     ) -> AsyncIterator[aiohttp.ClientResponse]:
         """A call whose body or answer is streamed. Raises Unavailable when it breaks.
 
@@ -241,7 +241,8 @@ async def send_upload(
         sent["content-length"] = str(len(before) + upload.size_bytes + len(after))
     body = _Body(before, upload, after)
     try:
-        async with http.open("POST", url, headers=sent, body=aiter(body)) as answer:
+        # How long the answer may take is the business of app.providers.wrappers.Impatient.
+        async with http.open("POST", url, headers=sent, body=aiter(body), read_seconds=None) as answer:
             content = await answer.read()
             if answer.status >= 300:
                 raise error_of(answer.status, answer.headers, content)
@@ -261,10 +262,14 @@ class _Body:
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         yield self._before
+        held = b""
         async for chunk in self._upload.open():
-            yield chunk
+            if held:
+                yield held
+            held = chunk
+        # A provider that knows the length answers to the last byte, before it is known here that there is no other.
         self.complete = True
-        yield self._after
+        yield held + self._after
 
 
 def json_object(content: bytes) -> dict[str, Any]:

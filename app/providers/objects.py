@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import deque
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import quote, unquote
 
 import obstore
@@ -23,6 +24,7 @@ from obstore.exceptions import (
     UnauthenticatedError,
 )
 from obstore.store import GCSStore, S3Store
+from yarl import URL
 
 from app.errors import (
     Missing,
@@ -32,11 +34,12 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
-from app.providers.http import READ_CHUNK_BYTES, plain_error
+from app.providers.checksums import Checksum, counted, verified
+from app.providers.http import READ_CHUNK_BYTES, Http, plain_error
 from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage, UploadInterrupted
 
 if TYPE_CHECKING:
-    from obstore import ObjectMeta
+    from obstore import GetOptions, ObjectMeta
     from obstore.store import ClientConfig, RetryConfig
 
 # S3 takes no smaller parts but the last; two are on their way while the next is filled.
@@ -46,6 +49,8 @@ PARTS_AT_ONCE = 2
 NO_OBJECT = "the bucket holds no such object"
 NOT_OURS = "the object store refused the gateway's credentials"
 _STATUS = re.compile(r"status code: (\d{3})")
+# The refusal of bytes that are not those of their digest any more.
+_DAMAGED = re.compile(r"<Code>(BadDigest|XAmzContentSHA256Mismatch)</Code>")
 _FILENAME = re.compile(r"filename\*=UTF-8''([^;]+)")
 # Retrying is the wrappers' business.
 NO_RETRIES: RetryConfig = {"max_retries": 0}
@@ -54,13 +59,38 @@ CLIENT_OPTIONS: ClientConfig = {"allow_http": True, "connect_timeout": "10s", "r
 
 
 @dataclass(frozen=True, slots=True)
+class Proof:
+    """How a store tells what it holds: in the headers of an object, which obstore does not show.
+
+    `url` is the bucket's, `authorized` makes the headers of a HEAD below it, `checksum` begins one of bytes that pass.
+    """
+
+    http: Http
+    url: str
+    authorized: Callable[[URL], Awaitable[Mapping[str, str]]]
+    checksum: Callable[[], Checksum]
+
+    async def head(self, key: str) -> Mapping[str, str]:
+        """An object's headers."""
+        url = URL(f"{self.url}/{quote(key)}", encoded=True)
+        answer = await self.http.accepted("HEAD", url, headers=await self.authorized(url), error_of=_error_of_head)
+        return answer.headers
+
+
+@dataclass(frozen=True, slots=True)
 class Objects:
-    """One bucket, below one prefix. `scheme` is gs or s3: with bucket and key it makes the provider file id."""
+    """One bucket, below one prefix. `scheme` is gs or s3: with bucket and key it makes the provider file id.
+
+    Without `conditional_puts` an object that is there is replaced, by servers too that do not know the condition.
+    Without a `proof` the store's word is taken for what it holds.
+    """
 
     store: GCSStore | S3Store
     scheme: str
     bucket: str
     prefix: str
+    conditional_puts: bool = True
+    proof: Proof | None = None
 
     def file_id_of(self, replica_id: str) -> str:
         """The id that a replica's object has, or would have."""
@@ -81,26 +111,34 @@ class Objects:
             "Content-Type": upload.mime_type,
             "Content-Disposition": f"attachment; filename*=UTF-8''{quote(upload.filename, safe='')}",
         }
-        chunks = upload.open()
+        checksum = self.proof.checksum() if self.proof else None
+        chunks = counted(upload.open(), checksum) if checksum else upload.open()
         first, ended = await _first_part(chunks)
         try:
             if ended:
+                mode: Literal["create", "overwrite"] = "create" if self.conditional_puts else "overwrite"
                 with _errors(), suppress(AlreadyExistsError, PreconditionError):
-                    await obstore.put_async(self.store, key, b"".join(first), mode="create", attributes=attributes)
+                    await obstore.put_async(self.store, key, b"".join(first), mode=mode, attributes=attributes)
             elif not await self._exists(key):
                 await self._put_parts(key, _Parts(first, chunks), attributes)
-            return await self._stored(file_id)
+            else:
+                # An earlier attempt has made it; what it must hold is still to be counted.
+                async for _ in chunks:
+                    pass
+            file, reported = await self._stored(file_id)
         except Missing as failure:
             raise self._no_bucket() from failure
         except Unavailable as failure:
             # Its name tells later whether it was made.
             failure.outcome_unknown = True
             raise
+        intact = checksum is None or reported in (None, checksum.value())
+        return await verified(file, intact=intact, delete_file=self.delete_file)
 
-    async def _stored(self, file_id: str) -> ProviderFile:
+    async def _stored(self, file_id: str) -> tuple[ProviderFile, str | None]:
         """The object as it is: also the proof, for one that an earlier attempt made, that it is this one."""
         try:
-            return await self.retrieve_file(file_id)
+            return await self._described(file_id)
         except Missing as failure:
             # Something was in the way, and is gone.
             raise RateLimited("the object store is busy with this object", outcome_unknown=True) from failure
@@ -145,23 +183,42 @@ class Objects:
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """Describe an object; the filename is in its Content-Disposition."""
-        with _errors():
-            found = await obstore.get_async(self.store, self._key(provider_file_id), options={"head": True})
-        meta, disposition = found.meta, str(found.attributes.get("Content-Disposition", ""))
+        file, _ = await self._described(provider_file_id)
+        return file
+
+    async def _described(self, provider_file_id: str) -> tuple[ProviderFile, str | None]:
+        """An object, and its checksum if the store tells one."""
+        key, reported = self._key(provider_file_id), None
+        if self.proof is None:
+            with _errors():
+                found = await obstore.get_async(self.store, key, options={"head": True})
+            size_bytes, modified_at = found.meta["size"], found.meta["last_modified"]
+            disposition = str(found.attributes.get("Content-Disposition", ""))
+        else:
+            headers = await self.proof.head(key)
+            try:
+                size_bytes = int(headers["content-length"])
+                modified_at = parsedate_to_datetime(headers["last-modified"])
+            except (KeyError, ValueError) as failure:
+                raise Unavailable("the object store's answer does not describe an object") from failure
+            disposition = headers.get("content-disposition", "")
+            reported = self.proof.checksum().reported(headers)
         filename = _FILENAME.search(disposition)
-        return ProviderFile(
+        file = ProviderFile(
             id=provider_file_id,
-            filename=unquote(filename[1]) if filename else meta["path"].rpartition("/")[2],
-            bytes=meta["size"],
+            filename=unquote(filename[1]) if filename else key.rpartition("/")[2],
+            bytes=size_bytes,
             purpose=None,
-            created_at=int(meta["last_modified"].timestamp()),
+            created_at=int(modified_at.timestamp()),
         )
+        return file, reported
 
     @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
-        """Open an object's bytes."""
+    async def read_file(self, provider_file_id: str, part: tuple[int, int] | None = None) -> AsyncIterator[FileContent]:
+        """Open an object's bytes, or those from the first to before the second number of `part`."""
+        options: GetOptions = {"range": part} if part else {}
         with _errors():
-            found = await obstore.get_async(self.store, self._key(provider_file_id))
+            found = await obstore.get_async(self.store, self._key(provider_file_id), options=options)
 
         async def chunks() -> AsyncIterator[bytes]:
             with _errors():
@@ -307,11 +364,16 @@ def _errors() -> Iterator[None]:
         raise _refusal(str(failure)) from failure
 
 
+def _error_of_head(status: int, _headers: Mapping[str, str], _content: bytes) -> ProviderError:
+    """The error for a refusal of HEAD, which has nothing but its status."""
+    return plain_error(status, NO_OBJECT if status == 404 else f"the object store answered {status}")
+
+
 def _refusal(text: str) -> ProviderError:
     """The error for a refusal that obstore has no class for: it keeps the status in its own words only."""
     found = _STATUS.search(text)
     reason = f"the object store did not answer as it should ({text.partition(chr(10))[0][:200]})"
-    if found is None:
+    if found is None or _DAMAGED.search(text):
         return Unavailable(reason)
     status = int(found[1])
     return plain_error(status, NO_OBJECT if status == 404 else reason)

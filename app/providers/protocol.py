@@ -94,7 +94,8 @@ class FileUpload:
     """A file on its way to a provider.
 
     `open` begins the bytes from the start each time it is called, so an upload can be repeated. If `size_bytes` was
-    promised to the provider, they raise UploadInterrupted rather than break the promise.
+    promised to the provider, they raise UploadInterrupted rather than break the promise. `sha256` tells, once they were
+    all read, their hexadecimal digest, where whoever has them knows it.
     """
 
     replica_id: str
@@ -104,11 +105,15 @@ class FileUpload:
     size_bytes: int | None
     expires_after_seconds: int | None
     open: Callable[[], AsyncIterator[bytes]] = field(repr=False)
+    sha256: Callable[[], str] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ProviderFile:
-    """A file as the provider describes it. Times are Unix seconds; `ready` is False while it is still processing."""
+    """A file as the provider describes it. Times are Unix seconds; `ready` is False while it is still processing.
+
+    `sha256` is the hexadecimal digest of the bytes that it holds, where it tells one.
+    """
 
     id: str
     filename: str | None
@@ -117,6 +122,7 @@ class ProviderFile:
     created_at: int | None
     expires_at: int | None = None
     ready: bool = True
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +174,10 @@ class Provider(Protocol):
         """Make one cheap call that proves endpoint and credentials."""
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """Store the file. Not idempotent: an error with `outcome_unknown` may have left a file there."""
+        """Store the file. Not idempotent: an error with `outcome_unknown` may have left a file there.
+
+        What the provider reports another checksum for than the bytes have is deleted again, and Unavailable.
+        """
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """Describe a file. Raises Missing."""

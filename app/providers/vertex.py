@@ -27,8 +27,9 @@ from yarl import URL
 from app.errors import ProviderError, Unauthorized, Unavailable
 from app.formats.openai import Chat
 from app.providers import gemini
+from app.providers.checksums import Crc32c
 from app.providers.http import Http, base_url
-from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, FilesInBucket, Objects
+from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, FilesInBucket, Objects, Proof
 from app.providers.protocol import PURPOSES, Capabilities
 from app.providers.translated import Call
 
@@ -141,7 +142,7 @@ class Vertex(FilesInBucket, gemini.GenerateContent):
         self._bucket: Objects | None = None
         self.capabilities = WITHOUT_BUCKET
         if params.gcs_bucket:
-            self._bucket = _bucket(params, params.gcs_bucket, self._credentials)
+            self._bucket = _bucket(params, params.gcs_bucket, self._credentials, http)
             self.capabilities = CAPABILITIES
 
     async def check(self) -> None:
@@ -188,7 +189,7 @@ class Vertex(FilesInBucket, gemini.GenerateContent):
                     await self.retrieve_file(file_id)
 
 
-def _bucket(params: VertexParams, bucket: str, credentials: _AccountCredentials) -> Objects:
+def _bucket(params: VertexParams, bucket: str, credentials: _AccountCredentials, http: Http) -> Objects:
     config: GCSConfig = {"base_url": params.gcs_endpoint} if params.gcs_endpoint else {}
     store = GCSStore(
         bucket,
@@ -197,7 +198,12 @@ def _bucket(params: VertexParams, bucket: str, credentials: _AccountCredentials)
         retry_config=NO_RETRIES,
         credential_provider=credentials.for_objects,
     )
-    return Objects(store, "gs", bucket, params.gcs_prefix)
+
+    async def authorized(_url: URL) -> dict[str, str]:
+        return {"authorization": f"Bearer {(await credentials.current()).token}"}
+
+    url = f"{params.gcs_endpoint or 'https://storage.googleapis.com'}/{bucket}"
+    return Objects(store, "gs", bucket, params.gcs_prefix, proof=Proof(http, url, authorized, Crc32c))
 
 
 # --- credentials ------------------------------------------------------------------------------------------------

@@ -1,15 +1,21 @@
-"""Policies around a provider that are providers themselves: `Retrying(Observed(provider))`."""
+"""Policies around a provider that are providers themselves: `Retrying(Guarded(Observed(Impatient(provider))))`.
+
+Outermost Retrying, so that each attempt counts for the account's guard (`app.providers.limits`); inside the guard
+Observed, since a call that the guard refuses is none.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 
 import stamina
 from prometheus_client import Histogram
 
-from app.errors import ProviderError
+from app.errors import ProviderError, Unavailable
 from app.providers.protocol import (
     ChatRequest,
     ChatStream,
@@ -32,6 +38,9 @@ RETRY_SECONDS = 45.0
 FIRST_WAIT_SECONDS = 0.2
 # A provider that asks for more patience than this is answered to the caller, who knows what it is worth.
 MAX_WAIT_SECONDS = 20.0
+# How long a provider may take for the next of an upload's chunks, and for its answer to all of them.
+CHUNK_SECONDS = 60.0
+ANSWER_SECONDS = 300.0
 
 
 class Observed:
@@ -144,3 +153,51 @@ class Retrying:
             return False
         wait = failure.retry_after_seconds
         return True if wait is None else wait if wait <= MAX_WAIT_SECONDS else False
+
+
+class Impatient:
+    """Gives up an upload whose provider takes no more bytes, or does not answer to the last one.
+
+    How long our own client takes for its bytes does not count.
+    """
+
+    def __init__(self, provider: Provider) -> None:
+        self.capabilities = provider.capabilities
+        self._provider = provider
+        self.chosen_file_id = provider.chosen_file_id
+        self.check = provider.check
+        self.retrieve_file = provider.retrieve_file
+        self.read_file = provider.read_file
+        self.list_files = provider.list_files
+        self.delete_file = provider.delete_file
+        self.chat = provider.chat
+        self.stream_chat = provider.stream_chat
+
+    async def upload_file(self, upload: FileUpload) -> ProviderFile:
+        """See Provider."""
+        delivered = False
+
+        async def chunks() -> AsyncIterator[bytes]:
+            nonlocal delivered
+            delivered = False
+            async for chunk in upload.open():
+                _reschedule(deadline, CHUNK_SECONDS)
+                yield chunk
+                _reschedule(deadline, None)
+            delivered = True
+            _reschedule(deadline, ANSWER_SECONDS)
+
+        try:
+            async with asyncio.timeout(None) as deadline:
+                return await self._provider.upload_file(replace(upload, open=chunks))
+        except TimeoutError as failure:
+            if not deadline.expired():
+                raise
+            reason = "did not answer to an upload" if delivered else "took no more of an upload's bytes"
+            raise Unavailable(f"the provider {reason}", outcome_unknown=delivered) from failure
+
+
+def _reschedule(deadline: asyncio.Timeout, seconds: float | None) -> None:
+    # One that is past has ended the upload already, though its bytes may still be asked for.
+    if not deadline.expired():
+        deadline.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)

@@ -68,6 +68,12 @@ def test_a_default_target_must_be_a_model_name(clients):
     assert error["param"] == "default_target_model_names[1]"
 
 
+def test_all_model_names_are_a_default_target_alone(clients):
+    assert create(clients, name=new_name(), default_target_model_names=["*"]).status_code == 200
+    answer = create(clients, name=new_name(), default_target_model_names=["mini", "*"])
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "default_target_model_names[1]")
+
+
 @pytest.mark.parametrize("content", [b"", b"{", b'{"name": NaN}', b"\xff"])
 def test_a_body_that_is_not_json_is_told(clients, content):
     answer = clients.http.post("/admin/teams", content=content)

@@ -62,3 +62,22 @@ def recorded_http(recorded_member):
     """httpx with a member's key of that gateway."""
     with raw_client(recorded_member) as opened:
         yield opened
+
+
+@pytest.fixture(scope="session")
+def keepless_gateway(make_gateway):
+    with make_gateway(filemux={"sources": {"store": "none"}}) as running:
+        yield running
+
+
+@pytest.fixture
+def keepless_clients(keepless_gateway, sandbox):
+    """Clients of a gateway that keeps no sources, so that it makes no replica after the upload."""
+    with contextlib.closing(Clients(keepless_gateway.url)) as opened:
+        yield opened
+
+
+@pytest.fixture
+def keepless(keepless_clients):
+    """The official SDK with a member key of that gateway."""
+    return keepless_clients.member()

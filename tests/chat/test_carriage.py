@@ -7,7 +7,6 @@ import openai
 import pytest
 
 from app.formats import tool_calls
-from tests.conftest import Clients
 from tests.support.chats import answer_of, ask, file_part, seen, streamed_answer, text_part
 from tests.support.uploads import PDF, raw_client, refusal, sha256, upload
 
@@ -220,20 +219,6 @@ def test_a_file_id_outside_of_a_file_part(recorded_member, recorded_http, record
 
 
 # --- nothing kept -----------------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def keepless_gateway(make_gateway):
-    with make_gateway(filemux={"sources": {"store": "none"}}) as running:
-        yield running
-
-
-@pytest.fixture
-def keepless(keepless_gateway, sandbox):
-    """The official SDK with a member key of a gateway that keeps no sources."""
-    clients = Clients(keepless_gateway.url)
-    yield clients.member()
-    clients.close()
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name != "report.pdf"])

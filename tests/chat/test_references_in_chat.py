@@ -114,28 +114,30 @@ def test_an_id_of_ours_and_a_providers_own_in_one_request(with_permission, sandb
     assert answer.splitlines() == [seen("raw.pdf", b"%PDF-1.4 raw"), seen("ours.pdf", b"%PDF-1.4 ours")]
 
 
-def test_a_file_without_a_replica_for_the_model_says_which_models_have_one(http, member, sandbox):
-    file = upload(member, "mini,azure")
+def test_a_file_without_a_replica_for_the_model_says_which_models_have_one(keepless, sandbox):
+    file = upload(keepless, "mini,azure")
     where = "messages[0].content[1].file.file_id"
-    answer = post_chat(http, "other", text_part("a"), file_part(file.id))
+    with raw_client(keepless) as http:
+        answer = post_chat(http, "other", text_part("a"), file_part(file.id))
     message = refusal(answer, 400, "file_without_replica", where)
     # `four` and `pair` are served by the same account as `mini`.
     assert message.endswith("model names that have it: mini, four, azure, pair")
     assert sandbox.calls("openai.chat") == 0
 
 
-def test_of_the_models_that_have_it_only_those_that_the_key_may_use(clients):
-    team = clients.new_team()
-    file = upload(clients.member(team), "mini,azure")
-    with raw_client(clients.member(team, models=["azure", "other"])) as http:
+def test_of_the_models_that_have_it_only_those_that_the_key_may_use(keepless_clients):
+    team = keepless_clients.new_team()
+    file = upload(keepless_clients.member(team), "mini,azure")
+    with raw_client(keepless_clients.member(team, models=["azure", "other"])) as http:
         answer = post_chat(http, "other", file_part(file.id))
     message = refusal(answer, 400, "file_without_replica", "messages[0].content[0].file.file_id")
     assert message.endswith("model names that have it: azure")
 
 
-def test_two_files_that_no_single_account_has_together(http, member):
-    first, second = upload(member, "mini"), upload(member, "other")
-    answer = post_chat(http, "pair", file_part(first.id), file_part(second.id))
+def test_two_files_that_no_single_account_has_together(keepless):
+    first, second = upload(keepless, "mini"), upload(keepless, "other")
+    with raw_client(keepless) as http:
+        answer = post_chat(http, "pair", file_part(first.id), file_part(second.id))
     refusal(answer, 400, "file_without_replica", "messages")
 
 

@@ -15,11 +15,13 @@ from tests.support.processes import run_cli
 VIEWS = {
     "file_mappings": "file_id filename purpose bytes mime_type sha256 team created_by model_name provider account "
     "provider_file_id state attempts last_error created_at stored_at expires_at",
-    "replica_backlog": "file_id team provider account provider_file_id state due_at attempts last_error created_at",
+    "replica_backlog": "file_id team provider account provider_file_id state due_at attempts last_error created_at "
+    "blocked",
     "orphan_suspects": "file_id team provider account provider_file_id filename bytes created_at",
+    "source_backlog": "file_id team source state due_at attempts last_error created_at",
     "team_usage": "team files bytes replicas replica_bytes last_upload_at",
 }
-TABLES = {"teams", "keys", "files", "file_targets", "replicas", "batches", "audit_log"}
+TABLES = {"teams", "keys", "files", "file_targets", "replicas", "batches", "audit_log", "idempotency_keys"}
 COLUMNS = """
 SELECT table_name, string_agg(column_name, ' ' ORDER BY ordinal_position) AS columns
 FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from app.db.notify import EVERYTHING, NotifiedCache, listen
-from app.db.session import normalised
+from app.errors import Overloaded
 from tests.conftest import connected
+from tests.support.clock import StillClock
 
 CHANNEL = "filemux_test"
 LISTENER = "SELECT pid FROM pg_stat_activity WHERE application_name = 'filemux listen' AND datname = current_database()"
@@ -62,6 +63,78 @@ async def test_the_cache_is_bounded():
         await cache.get_or_load(key, lambda: load(1))
     assert [key for key in "abcde" if cache.get(key)] == ["c", "d", "e"]
 
+
+# --- what is remembered -----------------------------------------------------------------------------------------
+
+
+async def out_of_reach():
+    raise Overloaded("the database cannot be reached")
+
+
+async def remembered(cache, key):
+    """What a cache answers without a database."""
+    with contextlib.suppress(Overloaded):
+        return await cache.get_or_load(key, out_of_reach)
+
+
+@pytest.fixture
+async def cut_off():
+    """A cache that has lost its listener, and knew a and b when it did."""
+    cache = NotifiedCache(CHANNEL, 3, remember_seconds=60)
+    cache.listening(True)
+    for key in ("a", "b"):
+        await cache.get_or_load(key, lambda: load(1))
+    cache.listening(False)
+    return cache
+
+
+async def test_what_was_true_when_the_listener_was_lost_answers_for_an_unreachable_database(cut_off):
+    assert cut_off.get("a") is None
+    assert [await remembered(cut_off, key) for key in "abc"] == [1, 1, None]
+    assert await cut_off.get_or_load("a", lambda: load(2)) == 2
+    assert await remembered(cut_off, "a") == 2
+
+
+async def test_a_cache_that_is_not_to_remember_does_not():
+    cache = listening_cache()
+    await cache.get_or_load("a", lambda: load(1))
+    cache.listening(False)
+    await cache.get_or_load("b", lambda: load(1))
+    assert [await remembered(cache, key) for key in "ab"] == [None, None]
+
+
+async def test_what_is_known_to_be_gone_is_not_remembered(cut_off):
+    assert await cut_off.get_or_load("a", lambda: load(None)) is None
+    cut_off.forget("b")
+    assert [await remembered(cut_off, key) for key in "ab"] == [None, None]
+
+
+async def test_a_revocation_that_is_heard_while_the_database_is_asked_counts(cut_off):
+    async def forgotten_meanwhile():
+        cut_off.forget("a")
+        return await out_of_reach()
+
+    with pytest.raises(Overloaded):
+        await cut_off.get_or_load("a", forgotten_meanwhile)
+
+
+async def test_it_is_remembered_for_a_while_from_when_it_was_last_known_to_be_true(cut_off, monkeypatch):
+    clock = StillClock()
+    monkeypatch.setattr("app.db.notify.time", clock)
+    clock.now += 59
+    assert await remembered(cut_off, "a") == 1
+    cut_off.listening(False)
+    clock.now += 2
+    assert await remembered(cut_off, "a") is None
+
+
+async def test_only_so_much_is_remembered(cut_off):
+    for key in "cde":
+        await cut_off.get_or_load(key, lambda: load(1))
+    assert [key for key in "abcde" if await remembered(cut_off, key)] == ["c", "d", "e"]
+
+
+# --- in any order -----------------------------------------------------------------------------------------------
 
 # What may happen, in any order, to one key of which the database holds a number: a load begins (it reads at once), the
 # oldest load ends, the row changes and commits (which sends a NOTIFY), the oldest NOTIFY arrives, the listener goes and
@@ -127,10 +200,10 @@ async def until(probe, seconds=15.0):
 
 
 @pytest.fixture
-async def listened(own_url):
+async def listened(own):
     """A cache that a real listener feeds."""
     cache = NotifiedCache(CHANNEL, 100)
-    task = asyncio.create_task(listen(normalised(own_url), [cache]))
+    task = asyncio.create_task(listen(own, [cache]))
     assert await kept(cache, "first")
     yield cache
     task.cancel()

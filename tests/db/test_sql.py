@@ -1,4 +1,4 @@
-"""`filemux sql`: one SELECT on the four views, as a role that may do nothing else, by whatever trick."""
+"""`filemux sql`: one SELECT on the five views, as a role that may do nothing else, by whatever trick."""
 
 import json
 

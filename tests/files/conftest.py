@@ -56,11 +56,12 @@ def keepless(keepless_gateway, clients_of):
 
 @pytest.fixture(scope="session")
 def gateway_at(sandbox_process, database_url):
-    """Start a gateway on a data directory of the test's own: `gateway_at(directory, store="none")`."""
+    """Start a gateway on a data directory of the test's own: `gateway_at(directory, store="none")`; further keywords
+    are further options of its sources."""
 
-    def start(directory, store="disk"):
+    def start(directory, store="disk", **options):
         config = directory / "config.yaml"
-        content = {**configuration(sandbox_process.url), "filemux": {"sources": {"store": store}}}
+        content = {**configuration(sandbox_process.url), "filemux": {"sources": {"store": store, **options}}}
         config.write_text(yaml.safe_dump(content))
         return Gateway("--config", config, FILEMUX_DATA_DIR=directory, DATABASE_URL=database_url)
 

@@ -8,7 +8,7 @@ import stamina
 import structlog
 
 from app.deployments import Account
-from app.errors import Rejected, Unavailable
+from app.errors import RateLimited, Rejected, Unavailable
 from app.files.fanout import Fanout, FileFacts, Sink
 from app.files.spool import WRITE_BYTES, Spool
 from app.providers.protocol import ProviderFile
@@ -172,3 +172,11 @@ async def test_an_account_that_never_reads_costs_no_memory(spool):
         tracemalloc.stop()
     [outcome] = await fanout.abandoned()
     assert (outcome.stored, outcome.may_exist) == (False, False)
+
+
+async def test_what_an_earlier_attempt_may_have_made_is_looked_for(spool):
+    answer_lost, busy = Failure(Unavailable("no answer", outcome_unknown=True)), Failure(RateLimited("busy"))
+    fanout = fan_out(spool, MemoryProvider(answer_lost, busy, busy, chooses_id=True))
+    await write_all(spool)
+    [outcome] = await fanout.settled(stop_at_first_failure=True)
+    assert isinstance(outcome.error, RateLimited) and outcome.may_exist

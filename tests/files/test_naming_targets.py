@@ -120,6 +120,30 @@ async def test_a_bad_field_after_the_file_takes_back_what_had_begun(http, sandbo
     assert sandbox.files == []
 
 
+ALL_WAYS = {
+    "field": {"parts": [part("target_model_names", "*")]},
+    "query": {"params": {"target_model_names": "*"}},
+    "header": {"headers": {HEADER: "*"}},
+    "defaults of the team": {},
+}
+
+
+@pytest.mark.parametrize("way", ALL_WAYS.values(), ids=ALL_WAYS)
+def test_all_model_names_that_the_key_may_use(clients, sandbox, way):
+    team = clients.new_team(default_target_model_names=[] if way else ["*"])
+    with raw_client(clients.member(team, models=["mini", "azure", "vllm"])) as http:
+        answer = post_one_way(http, way)
+    targets = answer.json()["filemux"]["targets"]
+    assert [one["model_names"] for one in targets] == [["mini"], ["azure"]]
+    assert providers(sandbox) == ["azure", "openai"]
+
+
+def test_all_model_names_are_named_alone(http, sandbox):
+    answer = post_form(http, PURPOSE, part("target_model_names", "mini,*"), file_part())
+    assert "send it alone" in refusal(answer, 400, "contradicting_targets", "target_model_names")
+    assert sandbox.calls("openai.upload_file") == 0
+
+
 def test_the_defaults_of_a_team(clients, sandbox):
     member = clients.member(clients.new_team(default_target_model_names=["mini", "azure"]))
     member.files.create(file=("a.pdf", PDF), purpose="user_data")

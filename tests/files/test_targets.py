@@ -50,6 +50,7 @@ NAMES = "target_model_names"
         (wanted((f"{NAMES}[0]", "mini"), (f"{NAMES}[1]", "four")), ("mini", "four")),
         (wanted(query=[(NAMES, "mini,four")]), ("mini", "four")),
         (wanted(headers={"x-filemux-target-model-names": "mini, four"}), ("mini", "four")),
+        (wanted((NAMES, " *,* ")), ("*",)),
         (wanted((NAMES, "mini"), query=[(NAMES, "four")]), ("mini",)),
         (wanted(query=[(NAMES, "four")], headers={"x-filemux-target-model-names": "mini"}), ("four",)),
         (wanted((f"{NAMES}[x]", "mini")), ()),
@@ -227,6 +228,50 @@ def test_a_target_without_files_needs_a_place_that_gives_the_bytes_back(names, p
     with pytest.raises(BadRequest, match=r"filemux\.sources") as refused:
         accounts_of(given, keeps_sources=keeps_sources)
     assert (refused.value.param, refused.value.code) == (NAMES, "target_without_files")
+
+
+ALL = replace(NOTHING, target_names=("*",))
+
+
+@pytest.mark.parametrize(
+    ("purpose", "keeps_sources", "models", "names"),
+    [
+        ("batch", True, None, {"mini", "four", "pair", "vllm"}),
+        ("batch", True, {"mini", "pair"}, {"mini", "pair"}),
+        # The second of pair's accounts takes only batches.
+        ("user_data", True, None, {"mini", "four", "vllm"}),
+        # OpenAI gives this one back, so that it can travel from there.
+        ("batch", False, None, {"mini", "four", "pair", "vllm"}),
+        ("user_data", False, None, {"mini", "four"}),
+    ],
+)
+def test_all_model_names_are_those_that_take_the_file(purpose, keeps_sources, models, names):
+    caller = replace(CALLER, models=models and frozenset(models))
+    found = accounts_of(replace(ALL, purpose=purpose), caller, keeps_sources=keeps_sources)
+    assert {name for served in found.values() for name in served} == names
+
+
+@pytest.mark.parametrize(
+    ("caller", "defaults"), [(CALLER, ("*",)), (replace(CALLER, default_targets=("*",)), ("mini",))]
+)
+def test_the_defaults_may_be_all_model_names(caller, defaults):
+    given = replace(NOTHING, purpose="user_data")
+    assert accounts_of(given, caller, defaults) == {"first": ("mini", "four"), "plain": ("vllm",)}
+
+
+@pytest.mark.parametrize(
+    ("given", "models", "code"),
+    [
+        (replace(ALL, purpose="user_data"), {"pair"}, "purpose_not_supported"),
+        (replace(ALL, purpose="user_data"), {"vllm"}, "target_without_files"),
+        (ALL, set(), "no_targets"),
+        (replace(ALL, target_names=("*", "mini")), {"mini"}, "contradicting_targets"),
+    ],
+)
+def test_all_model_names_may_be_none_and_stand_alone(given, models, code):
+    with pytest.raises(BadRequest) as refused:
+        accounts_of(given, replace(CALLER, models=frozenset(models)), keeps_sources=False)
+    assert refused.value.code == code
 
 
 def test_the_smallest_limit_of_the_targets_holds():

@@ -33,7 +33,7 @@ TAKEN = {
 models = st.sampled_from(["claude-sonnet-5", "claude-sonnet-4-5"])
 dialects = st.sampled_from([NEWEST, OLDER])
 asked = requests("file_{}".format)
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=300)
 
 
 def translated(asked, model, dialect, *, drop_params=True):

@@ -25,7 +25,7 @@ METADATA = re.compile(r"[a-zA-Z0-9\s:_@$#=/+,\-.]{0,256}", re.ASCII)
 
 models = st.sampled_from(["us.amazon.nova-lite-v1:0", "us.anthropic.claude-sonnet-5"])
 asked = requests("s3://bucket/filemux/{}".format)
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=300)
 
 
 def translated(asked, model, *, drop_params=True):

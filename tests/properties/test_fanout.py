@@ -75,7 +75,7 @@ def _survivable(script, *, chooses_id):
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(accounts, st.lists(st.sampled_from(SIZES), min_size=1, max_size=4), hints)
 def test_accounts_do_not_disturb_each_other(wanted, sizes, off_by):
     async def scenario():
@@ -95,14 +95,14 @@ def _check(provider, outcome, content):
     """One account: what it holds is what its outcome says, and what it saw was true."""
     assert [*provider.files.values()] == ([content] if outcome.stored else [])
     if outcome.may_exist:
-        assert provider.attempts[-1].received == content
+        assert content in [attempt.received for attempt in provider.attempts]
     for attempt in provider.attempts:
         assert content.startswith(attempt.received)
         if attempt.size_bytes not in (None, len(content)):
             assert len(attempt.received) < attempt.size_bytes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(accounts, st.lists(st.sampled_from(SIZES), min_size=1, max_size=3), hints)
 def test_stopping_at_the_first_failure_tells_what_each_account_holds(wanted, sizes, off_by):
     async def scenario():

@@ -23,7 +23,7 @@ VENDOR_TYPES = {
 models = st.sampled_from(MODELS)
 asked = requests("https://generativelanguage.googleapis.com/v1/files/{}".format)
 # Refusals are few where whatever Gemini does not have may be dropped.
-many = settings(max_examples=300, deadline=None)
+many = settings(max_examples=300)
 
 
 def translated(asked, model, *, drop_params=True):

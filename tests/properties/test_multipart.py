@@ -96,7 +96,7 @@ def _expected(form, size_bytes):
             yield Field(*part)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(forms(), st.data())
 def test_every_chunking_gives_the_same_events(form, data):
     body = bytes(form)
@@ -104,14 +104,14 @@ def test_every_chunking_gives_the_same_events(form, data):
     assert _read(body, cuts) == list(_expected(form, None))
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(forms())
 def test_one_byte_at_a_time_gives_the_same_events(form):
     body = bytes(form)
     assert _read(body, range(len(body))) == list(_expected(form, None))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(forms().filter(lambda form: form.size_is_known), st.data())
 def test_the_size_of_a_last_file_is_known_when_it_begins(form, data):
     body = bytes(form)
@@ -120,7 +120,7 @@ def test_the_size_of_a_last_file_is_known_when_it_begins(form, data):
     assert _read(body, cuts, len(body)) == list(_expected(form, len(file)))
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(forms(), st.integers(1, 40))
 def test_a_body_cut_off_anywhere_is_refused(form, chunk_bytes):
     body = bytes(form)

@@ -121,7 +121,7 @@ ESCAPED_KEY = b'{"mod\\u0065l":"m","messages":[{"file\\u005fid":"file-\\u006dux-
 DUPLICATES = b'{"model":"a","model":"b","messages":[{"file_id":"file-mux-x","file_id":"file-mux-y"}]}'
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(payloads())
 @example(IN_AN_ARRAY)
 @example(ESCAPED_KEY)
@@ -133,7 +133,7 @@ def test_every_id_is_found_with_its_position(body):
     assert all(orjson.loads(body[one.start : one.end]) == one.file_id for one in found.references)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(payloads())
 @example(IN_AN_ARRAY)
 @example(ESCAPED_KEY)
@@ -147,7 +147,7 @@ def test_a_rewrite_changes_models_and_ids_and_nothing_else(body):
     assert rewrite(rewritten, find(rewritten), MODEL, _provider_id) == rewritten
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(payloads())
 @example(b'{"metadata":{"x":"model"},"model":"m"}')
 @example(b'{"model" :\n"m","messages":[]}')
@@ -202,7 +202,7 @@ def _holds_carried(node):
     return any(("file_id", CARRIED) in file for file in files if isinstance(file, Members))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(chats())
 def test_a_file_part_is_replaced_as_a_whole_and_nothing_else(body):
     references = Found((), find(body).references)
@@ -213,7 +213,7 @@ def test_a_file_part_is_replaced_as_a_whole_and_nothing_else(body):
         end = body.index(kept, end) + len(kept)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(chats())
 @example(
     b'{"model":"m","messages":[{"content":[{"file":{"file_id":"%s","file_id":"%s"}}]}]}' % ((CARRIED.encode(),) * 2)
@@ -232,7 +232,7 @@ laden_ids = st.builds(tool_calls.with_extra, call_ids, st.just("anthropic"), st.
 
 
 @pytest.mark.parametrize("key", ["id", "tool_call_id"])
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(st.lists(call_ids | laden_ids, min_size=1, max_size=4), texts)
 def test_call_ids_are_unladen_and_nothing_else(key, ids, text):
     elsewhere = {"name": ids[0], "content": [{"type": "text", "text": ids[0]}], "arguments": json.dumps({key: ids[0]})}

@@ -60,7 +60,7 @@ async def _written(spool, steps, at=lambda step: None):
     return DATA[:size]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(writes, st.lists(readers, min_size=1, max_size=4))
 def test_every_reader_gets_every_byte(steps, wanted):
     async def scenario():
@@ -83,7 +83,7 @@ def test_every_reader_gets_every_byte(steps, wanted):
     asyncio.run(scenario())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(writes, st.sampled_from(SIZES[1:]), st.integers(-2, 2), st.integers(0, 6))
 def test_a_broken_promise_is_never_fulfilled(steps, other_bytes, off_by, begins_at):
     total = sum(count for count, _ in steps)
@@ -116,7 +116,7 @@ def test_a_broken_promise_is_never_fulfilled(steps, other_bytes, off_by, begins_
     asyncio.run(scenario())
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(writes, st.lists(readers, min_size=1, max_size=4))
 def test_abandoning_ends_every_reader(steps, wanted):
     async def scenario():
@@ -137,7 +137,7 @@ def test_abandoning_ends_every_reader(steps, wanted):
     asyncio.run(scenario())
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(writes, st.lists(readers, min_size=1, max_size=3), st.integers(0, 6))
 def test_what_is_kept_is_what_every_reader_got(steps, wanted, begins_at):
     async def scenario():

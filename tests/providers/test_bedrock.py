@@ -513,3 +513,36 @@ def test_what_the_environment_says_fills_what_the_file_leaves_out(monkeypatch):
     assert filling() == expected
     monkeypatch.setenv("AWS_REGION", "us-west-2")
     assert filling() == expected | {"aws_region_name": "os.environ/AWS_REGION"}
+
+
+async def test_an_objects_description_says_what_s3_counts(http):
+    headers = {"last-modified": "Sat, 21 Nov 2026 08:00:00 GMT", "x-amz-checksum-sha256": "AAAA"}
+    async with canned(headers=headers, body=b"") as (url, requests):
+        bucket = {"s3_bucket_name": "files", "s3_endpoint_url": url, "s3_prefix": "a b"}
+        file = await account(http, url, **KEYS, **bucket).retrieve_file("s3://files/a b/file")
+    line, sent = head_of(requests[0])
+    assert line == "HEAD /files/a%20b/file HTTP/1.1"
+    assert sent["x-amz-checksum-mode"] == "ENABLED"
+    # AWS refuses a header of its own that is not signed.
+    assert "x-amz-checksum-mode" in re.search(r"SignedHeaders=(\S+),", sent["authorization"])[1]
+    assert (file.filename, file.bytes, file.created_at) == ("file", 0, 1_795_248_000)
+
+
+async def test_an_answer_that_describes_no_object_is_unavailable(http):
+    async with canned(body=b"") as (url, _):
+        bedrock = account(http, url, **KEYS, s3_bucket_name="files", s3_endpoint_url=url)
+        with pytest.raises(Unavailable, match="does not describe an object"):
+            await bedrock.retrieve_file("s3://files/filemux/a")
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [("BadDigest", Unavailable), ("XAmzContentSHA256Mismatch", Unavailable), ("EntityTooLarge", Rejected)],
+)
+async def test_bytes_that_s3_got_damaged_are_worth_another_try(http, code, error):
+    body = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode()
+    async with canned(400, body=body) as (url, _):
+        bedrock = account(http, url, **KEYS, s3_bucket_name="files", s3_endpoint_url=url)
+        with pytest.raises(error) as failed:
+            await bedrock.upload_file(upload_of(b"small"))
+    assert type(failed.value) is error

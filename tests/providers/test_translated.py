@@ -83,7 +83,7 @@ def streams(draw):
     return sent, written.encode()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(streams(), st.data())
 def test_every_cut_of_a_stream_gives_the_same_events(stream, data):
     sent, written = stream
@@ -109,7 +109,7 @@ def test_what_has_no_data_is_no_event(written):
     assert events_in(written) == []
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.lists(st.binary(max_size=30) | st.sampled_from([b"data:", b"data: {", b"\n", b'{"a":', b"1}\n\n"])))
 @example([b"data: [DONE]\n\n"])
 @example([b"data: \xff\n\n"])

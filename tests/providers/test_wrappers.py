@@ -1,5 +1,6 @@
 """The wrappers: what is repeated, how long it is waited for, and what is measured."""
 
+import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
@@ -8,7 +9,7 @@ from prometheus_client import REGISTRY
 
 from app.errors import Missing, QuotaExceeded, RateLimited, Rejected, Unauthorized, Unavailable
 from app.providers.protocol import ChatRequest
-from app.providers.wrappers import ATTEMPTS, MAX_WAIT_SECONDS, Observed, Retrying
+from app.providers.wrappers import ATTEMPTS, MAX_WAIT_SECONDS, Impatient, Observed, Retrying
 from tests.support.providers import MemoryProvider, upload_of
 
 
@@ -114,6 +115,66 @@ async def test_each_repeated_upload_begins_at_the_first_byte(memory):
     memory.fail("upload_file", Unavailable("down"), Unavailable("down"))
     await Retrying(memory).upload_file(upload_of(b"from the start"))
     assert [attempt.received for attempt in memory.attempts[-3:]] == [b"from the start"] * 3
+
+
+# --- patience ---------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def short_patience(monkeypatch):
+    monkeypatch.setattr("app.providers.wrappers.CHUNK_SECONDS", 0.1)
+    monkeypatch.setattr("app.providers.wrappers.ANSWER_SECONDS", 0.2)
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_an_upload_whose_answer_never_comes_may_have_arrived(memory):
+    memory.answers.clear()
+    with pytest.raises(Unavailable, match="did not answer") as failure:
+        await Impatient(memory).upload_file(upload_of())
+    assert memory.attempts[-1].received == b"some bytes"
+    assert failure.value.outcome_unknown
+
+
+class Stuck(MemoryProvider):
+    """Takes one chunk and then no more."""
+
+    async def upload_file(self, upload):
+        async for _ in upload.open():
+            await asyncio.Event().wait()
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_an_upload_whose_provider_takes_no_more_is_given_up_and_may_be_repeated():
+    with pytest.raises(Unavailable, match="took no more") as failure:
+        await Impatient(Stuck()).upload_file(upload_of())
+    assert not failure.value.outcome_unknown
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_client_may_take_its_time(memory):
+    async def slow_bytes():
+        for _ in range(3):
+            await asyncio.sleep(0.15)
+            yield b"slow "
+
+    await Impatient(memory).upload_file(upload_of(open=slow_bytes))
+    assert memory.attempts[-1].received == b"slow slow slow "
+
+
+@pytest.mark.usefixtures("short_patience")
+async def test_a_time_out_of_the_providers_own_is_not_ours(memory):
+    memory.fail("upload_file", TimeoutError("a bug"))
+    with pytest.raises(TimeoutError, match="a bug"):
+        await Impatient(memory).upload_file(upload_of())
+
+
+@every_call
+async def test_all_else_is_passed_on(memory, operation):
+    await CALLS[operation](Impatient(memory))
+    assert memory.calls == {operation: 1}
+
+
+# --- measuring --------------------------------------------------------------------------------------------------
 
 
 def measured(provider, operation, outcome):

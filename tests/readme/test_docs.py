@@ -26,7 +26,8 @@ def command_names(command=commands, name="filemux"):
     """Every command that does something, such as `filemux keys list`."""
     if not isinstance(command, click.Group):
         return [name]
-    return [one for sub in command.commands.values() for one in command_names(sub, f"{name} {sub.name}")]
+    subs = [command.get_command(None, sub) for sub in command.list_commands(None)]
+    return [one for sub in subs for one in command_names(sub, f"{name} {sub.name}")]
 
 
 @pytest.mark.parametrize("name", command_names())
@@ -50,7 +51,8 @@ def test_each_setting_is_in_the_readme(name):
 
 
 @pytest.mark.parametrize(
-    "name", [*settings.Sources.model_fields, *settings.PARAMS_SPELLINGS[1:], *deployments.DEPLOYMENT_PARAMS]
+    "name",
+    [*settings.SourceOptions.model_fields, *settings.PARAMS_SPELLINGS[1:], *sorted(deployments.DEPLOYMENT_PARAMS)],
 )
 def test_each_part_of_a_setting_is_in_the_readme(name):
     assert readme_names(name)
@@ -68,6 +70,7 @@ def test_the_readme_has_exactly_the_metrics():
     assert {name for name in documented if name.startswith("filemux_")} == built | {
         "filemux_replicas",
         "filemux_backlog",
+        "filemux_blocked",
     }
 
 

@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 
 from app import deployments, settings
 from app.providers.registry import REGISTRY
@@ -35,6 +36,12 @@ def test_each_provider_has_a_valid_entry(tmp_path, monkeypatch):
 def test_each_parameter_is_shown(provider):
     shown = set(re.findall(r"(\w+): ", ENTRIES[provider]))
     assert shown >= set(REGISTRY[provider].params.model_fields)
+
+
+def test_each_option_of_a_bucket_for_kept_bytes_is_shown_and_valid():
+    options = re.search(r"^#   sources:\n((?:#     .*\n)+)", TEXT, re.MULTILINE)[1]
+    found = settings.SourceOptions.model_validate(yaml.safe_load(options.replace("#     ", "")))
+    assert found.model_fields_set == set(settings.SourceOptions.model_fields)
 
 
 def test_each_parameter_of_a_deployment_is_shown():

@@ -5,6 +5,7 @@ import json
 
 import openai
 import pytest
+from sqlalchemy import text
 
 from app.db import readonly
 from tests.conftest import MASTER_KEY, connected
@@ -12,7 +13,8 @@ from tests.readme.markdown import ROOT, blocks, tables
 from tests.support.sandbox import Switchboard
 
 PAGE = ROOT / "docs" / "sql.md"
-KEPT_BYTES, *QUERIES = blocks(PAGE, "sql")
+QUERIES = blocks(PAGE, "sql")
+VIEWS = ["file_mappings", "replica_backlog", "source_backlog", "orphan_suspects", "team_usage"]
 SAMPLE_FILE_ID = "file-mux-0199f5c0a1b27c3d8e4f5a6b7c8d9e0f"
 SAMPLE_PROVIDER_FILE_ID = "file-AbCdEf123456"
 
@@ -27,19 +29,10 @@ async def columns_of(connection, relation):
     return [[name, kind.replace("timestamp with time zone", "timestamptz")] for name, kind in rows]
 
 
-@pytest.mark.parametrize("view", ["file_mappings", "replica_backlog", "orphan_suspects", "team_usage"])
+@pytest.mark.parametrize("view", VIEWS)
 async def test_the_columns_are_those_of_the_view(view, database_url):
     async with connected(database_url) as connection:
         assert [row[:2] for row in tables(PAGE, view)[0][1:]] == await columns_of(connection, view)
-
-
-async def test_what_is_known_of_kept_bytes(database_url):
-    documented = [row[:2] for row in tables(PAGE, "Kept bytes")[0][1:]]
-    async with connected(database_url) as connection:
-        found = await columns_of(connection, "files")
-        asked = (await connection.prepare(KEPT_BYTES)).get_attributes()
-    assert all(column in found for column in documented)
-    assert [one.name for one in asked] == ["id", *(name for name, _ in documented)]
 
 
 @pytest.fixture(scope="module")
@@ -62,16 +55,22 @@ def switchboard(sandbox_process):
 
 @pytest.fixture(scope="module")
 async def file_id(sdk, switchboard, database_url):
-    """A file to ask for, besides one that Azure refused, one that OpenAI does not delete, and one with a suspect."""
+    """A file to ask for, besides one that Azure refused, one that OpenAI does not delete, one with a suspect, and one
+    whose account and store no gateway has any more."""
     wanted = _upload(sdk)
     switchboard.fault("azure", "upload_file", status=400)
     refused = _upload(sdk)
     switchboard.fault("openai", "delete_file", status=503, times=-1)
     assert sdk.files.delete(_upload(sdk)).deleted
+    left = _upload(sdk)
+    assert sdk.files.delete(left).deleted
     suspects = [{"provider_file_id": "file-1", "filename": "report.pdf", "bytes": 8, "created_at": 1767225600}]
     async with connected(database_url) as connection:
         suspected = "UPDATE replicas SET suspects = $2 WHERE file_id = $1 AND state = 'failed'"
         assert await connection.execute(suspected, refused, json.dumps(suspects)) == "UPDATE 1"
+        blocked = "UPDATE replicas SET account = 'gone', blocked = true, due_at = NULL WHERE file_id = $1"
+        assert await connection.execute(blocked, left) == "UPDATE 1"
+        assert await connection.execute("UPDATE files SET source = 'disk:gone' WHERE id = $1", left) == "UPDATE 1"
     return wanted
 
 
@@ -84,8 +83,14 @@ def _upload(sdk):
     return created.id
 
 
-def test_there_are_ten_questions():
-    assert len(QUERIES) == 10
+def test_there_are_twelve_questions():
+    assert len(QUERIES) == 12
+
+
+async def test_the_readonly_role_reads_the_views_and_nothing_else(database):
+    granted = "SELECT table_name FROM information_schema.role_table_grants WHERE grantee = 'filemux_readonly'"
+    async with database.read() as reader:
+        assert {row["table_name"] for row in await reader.all(text(granted))} == set(VIEWS)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=range(1, len(QUERIES) + 1))

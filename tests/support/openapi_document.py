@@ -26,6 +26,8 @@ def configured_document():
     upload = schemas["FileUpload"]
     upload["properties"]["target_model_names"] = {"type": "array", "minItems": 1, "items": {"enum": TARGETS}}
     upload["required"].append("target_model_names")
+    # A model name without files: else the files of other tests would be sent about.
+    schemas["FileSync"]["properties"]["model"] = {"enum": ["vllm"]}
     # Query and header name targets only where the form does not, so wrong ones may be no error.
     del document["paths"]["/files"]["post"]["parameters"]
     return document

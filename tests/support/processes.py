@@ -96,9 +96,24 @@ def run_cli(*arguments, timeout=60, **environment):
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *map(str, arguments)],
         env=clean_environment(**environment),
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=timeout,
         check=False,
         cwd=Path(__file__).parents[2],
     )
+
+
+def family(pid):
+    """The pids of all descendants."""
+    found = []
+    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+        found += [child, *family(child)]
+    return found
+
+
+def alive(pid):
+    with contextlib.suppress(FileNotFoundError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False

@@ -23,6 +23,13 @@ class Rows:
         statement = "SELECT b.* FROM replica_backlog b JOIN files f ON f.id = b.file_id WHERE f.filename = :name"
         return await self._all(statement, filename)
 
+    async def settled(self, filename, seconds=15.0):
+        """Whether nothing is to be done for the file any more soon."""
+        deadline = time.monotonic() + seconds
+        while (left := await self.backlog(filename)) and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        return not left
+
     async def forgotten(self, filename, seconds=15.0):
         """Whether nothing is left of the file soon: every provider has confirmed that it holds it no more."""
         return not await self._files(filename, 0, seconds)
@@ -44,6 +51,12 @@ class Rows:
         statement = "UPDATE files SET expires_at = now() - interval '1 second' WHERE id = :id"
         async with self._database.write() as writer:
             assert await writer.execute(text(statement), {"id": file_id}) == 1
+
+    async def lease_ends(self, filename):
+        """Let whoever worked on a file's replicas have been gone for long."""
+        statement = "UPDATE replicas SET due_at = now() WHERE file_id IN (SELECT id FROM files WHERE filename = :name)"
+        async with self._database.write() as writer:
+            await writer.execute(text(statement), {"name": filename})
 
     async def _all(self, statement, filename):
         async with self._database.read() as reader:

@@ -1,0 +1,1 @@
+"""Replicas that are made after the upload, from the bytes that are kept."""

@@ -1,0 +1,355 @@
+"""SIGKILL at every transaction edge: before the commit, and after it, when the gateway does not know of it yet.
+
+Triggers of the test's own hold a transaction up in its commit, the n-th that touches a file. Then the gateway is
+killed, and the transaction either rolled back or let through. How many there are the test finds out: each n is tried,
+up to one that the operation ends without.
+"""
+
+import asyncio
+import signal
+import time
+from dataclasses import dataclass, field
+
+import httpx
+import openai
+import pytest
+
+from tests.conftest import MASTER_KEY
+from tests.support.chats import file_part, text_part
+from tests.support.uploads import sha256
+
+GATES = """
+CREATE TABLE gates (filename text PRIMARY KEY, edge int NOT NULL, key int GENERATED ALWAYS AS IDENTITY);
+CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    touched jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+    name text := coalesce(
+        touched->>'filename',
+        (SELECT filename FROM files WHERE id = coalesce(touched->>'file_id', touched->>'subject'))
+    );
+    gate gates;
+BEGIN
+    SELECT * INTO gate FROM gates WHERE filename = name;
+    -- Once in each transaction; a sequence counts those that are rolled back, too.
+    IF FOUND AND current_setting('gates.met', true) IS DISTINCT FROM name THEN
+        PERFORM set_config('gates.met', name, true);
+        IF nextval(quote_ident(name)) = gate.edge THEN PERFORM pg_advisory_xact_lock_shared(gate.key); END IF;
+    END IF;
+    RETURN NULL;
+END $$;
+"""
+TRIGGER = """
+CREATE CONSTRAINT TRIGGER wait_at_gate AFTER INSERT OR UPDATE OR DELETE ON {table}
+DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('application_name') = 'filemux')
+EXECUTE FUNCTION wait_at_gate()
+"""
+WAITING = """
+SELECT pid, objid AS key FROM pg_locks JOIN pg_database ON oid = database
+WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
+"""
+GATEWAYS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'filemux'"
+
+# More than any of these operations has.
+EDGES = range(1, 8)
+OPENAI, GEMINI = "gpt-4o-mini-openai", "gemini-flash"
+
+
+@dataclass
+class Crossing:
+    """One file's transaction that the gateway does not survive: the n-th, committed or not."""
+
+    operation: str
+    edge: int
+    commits: bool
+    # Whose chats are to see the file.
+    model_name: str
+    file_id: str = field(default="", init=False)
+    reached: bool = field(default=False, init=False)
+
+    @property
+    def filename(self):
+        return f"{self.operation}, edge {self.edge}, {'committed' if self.commits else 'rolled back'}.pdf"
+
+    @property
+    def content(self):
+        return b"%PDF-1.7 " + self.filename.encode()
+
+
+class Gates:
+    """Where the transactions of crossings are held up."""
+
+    def __init__(self, connection):
+        self._connection = connection
+        self._closed = {}
+
+    async def close(self, *crossings):
+        for one in crossings:
+            await self._connection.execute(f'CREATE SEQUENCE "{one.filename}"')
+            new = "INSERT INTO gates (filename, edge) VALUES ($1, $2) RETURNING key"
+            key = await self._connection.fetchval(new, one.filename, one.edge)
+            await self._connection.execute("SELECT pg_advisory_lock($1)", key)
+            self._closed[key] = one
+
+    async def look(self):
+        """Which backend waits for which crossing."""
+        waiting = {row["pid"]: self._closed[row["key"]] for row in await self._connection.fetch(WAITING)}
+        for one in waiting.values():
+            one.reached = True
+        return waiting
+
+    async def open(self):
+        """Roll back what shall not be committed, and let the rest through; return once that is done."""
+        for pid, one in (await self.look()).items():
+            if not one.commits:
+                await self._connection.execute("SELECT pg_terminate_backend($1)", pid)
+        await self._connection.execute("SELECT pg_advisory_unlock_all()")
+        await self._connection.execute("DELETE FROM gates")
+        self._closed = {}
+        await until(self._all_are_gone)
+
+    async def _all_are_gone(self):
+        return not await self._connection.fetchval(GATEWAYS)
+
+
+async def until(probe, seconds=20.0):
+    """Poll until the probe is true."""
+    deadline = time.monotonic() + seconds
+    while not await probe():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
+class Killable:
+    """A gateway that can be killed and started again; `client` is the official SDK at the one that runs."""
+
+    def __init__(self, world, gates):
+        self.world, self.gates = world, gates
+        self.start()
+
+    def start(self):
+        self._gateway = self.world.start()
+        options = {"api_key": MASTER_KEY, "max_retries": 0, "timeout": 30}
+        self.client = openai.AsyncOpenAI(base_url=f"{self._gateway.url}/v1", **options)
+
+    async def kill(self):
+        """Kill it and settle what it was about to commit."""
+        await self.stop(signal.SIGKILL)
+        await self.gates.open()
+
+    async def take_up(self):
+        """Start it again when the leases of the killed one have passed."""
+        await self.world.end_leases()
+        self.start()
+
+    async def stop(self, number=signal.SIGTERM):
+        self._gateway.stop(number)
+        await self.client.close()
+
+    # --- what clients do --------------------------------------------------------------------------------------
+
+    async def upload(self, one, targets=(OPENAI, GEMINI)):
+        """Upload a crossing's file; repeated, it is the same."""
+        file = await self.client.files.create(
+            file=(one.filename, one.content),
+            purpose="user_data",
+            extra_body={"target_model_names": ",".join(targets)},
+            extra_headers={"Idempotency-Key": one.filename},
+        )
+        one.file_id = file.id
+
+    async def chat(self, one):
+        """Have its model see the file."""
+        parts = [text_part("Which file?"), file_part(one.file_id)]
+        message = {"role": "user", "content": parts}
+        answer = await self.client.chat.completions.create(model=one.model_name, messages=[message])
+        assert sha256(one.content) in answer.choices[0].message.content
+
+    async def read(self, one):
+        """Read the file back."""
+        assert (await self.client.files.content(one.file_id)).content == one.content
+
+    async def listed(self):
+        """The names of all files that exist for callers."""
+        return sorted([file.filename async for file in self.client.files.list()])
+
+
+@pytest.fixture(scope="module")
+async def killable(world):
+    await world.connection.execute(GATES)
+    for table in ("files", "replicas", "file_targets", "idempotency_keys"):
+        await world.connection.execute(TRIGGER.format(table=table))
+    running = Killable(world, Gates(world.connection))
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+async def gateway(killable):
+    """It, with no file anywhere."""
+    yield killable
+    async for file in killable.client.files.list():
+        await killable.client.files.delete(file.id)
+    await killable.world.come_to_rest()
+    assert killable.world.sandbox.files == []
+
+
+def crossings(operation, model_name=OPENAI):
+    return [Crossing(operation, edge, commits, model_name) for edge in EDGES for commits in (False, True)]
+
+
+async def killed_during(gateway, ask, files):
+    """Do it with every file at once, kill the gateway when each has come to its edge or is answered, and start it
+    again; the files whose request was answered."""
+    await gateway.gates.close(*files)
+    requests = {one.filename: asyncio.create_task(ask(one)) for one in files}
+
+    async def all_stand_still():
+        waiting = (await gateway.gates.look()).values()
+        return all(requests[one.filename].done() or one in waiting for one in files)
+
+    await until(all_stand_still)
+    answered = [one for one in files if requests[one.filename].done() and await requests[one.filename] is None]
+    await gateway.kill()
+    await asyncio.gather(*requests.values(), return_exceptions=True)
+    gateway.world.sandbox.heal()
+    await gateway.take_up()
+    # So none was left out.
+    assert all(one.reached for one in files if one.edge == EDGES[0])
+    assert not any(one.reached for one in files if one.edge == EDGES[-1])
+    return answered
+
+
+def names(files):
+    return sorted(one.filename for one in files)
+
+
+async def test_an_upload(gateway):
+    """Who was not answered asks again, with the same key, and there is one file."""
+    files = crossings("upload")
+    told = {one.filename: one.file_id for one in await killed_during(gateway, gateway.upload, files)}
+    await gateway.world.come_to_rest()
+    last = max(one.edge for one in files if one.reached)
+    recorded = [one for one in files if one.edge == last and one.commits]
+    assert await gateway.listed() == sorted([*told, *names(recorded)])
+    for one in files:
+        await gateway.upload(one)
+        assert one.file_id == told.get(one.filename, one.file_id)
+        await gateway.chat(one)
+    assert await gateway.listed() == names(files)
+
+
+async def test_an_upload_that_one_provider_refuses(gateway):
+    async def refused(one):
+        with pytest.raises(openai.BadRequestError):
+            await gateway.upload(one)
+
+    gateway.world.sandbox.fault("openai", "upload_file", status=400, times=-1)
+    await killed_during(gateway, refused, crossings("refused upload"))
+    await gateway.world.come_to_rest()
+    assert await gateway.listed() == []
+    assert gateway.world.sandbox.files == []
+
+
+async def test_a_delete(gateway):
+    async def delete(one):
+        await gateway.client.files.delete(one.file_id)
+
+    files = crossings("delete")
+    for one in files:
+        await gateway.upload(one)
+    await killed_during(gateway, delete, files)
+    await gateway.world.come_to_rest()
+    kept = files[0]
+    assert await gateway.listed() == [kept.filename]
+    await gateway.chat(kept)
+
+
+async def test_a_chat_with_a_model_name_that_the_file_was_not_uploaded_for(gateway):
+    files = crossings("chosen name", GEMINI) + crossings("provider's name", OPENAI)
+    for one in files:
+        await gateway.upload(one, ["nova-lite"])
+    await killed_during(gateway, gateway.chat, files)
+    await gateway.world.come_to_rest()
+    for one in files:
+        await gateway.read(one)
+        await gateway.chat(one)
+
+
+async def test_a_chat_about_a_file_that_its_provider_has_lost(gateway):
+    sandbox = gateway.world.sandbox
+    files = crossings("lost")
+    for one in files:
+        await gateway.upload(one, [OPENAI])
+    for file in sandbox.files:
+        if file["provider"] == "openai":
+            lost = f"{sandbox.url}/openai/v1/files/{file['id']}"
+            httpx.delete(lost, headers={"authorization": "Bearer sk-sandbox-openai"}).raise_for_status()
+    await killed_during(gateway, gateway.chat, files)
+    for one in files:
+        await gateway.chat(one)
+        await gateway.read(one)
+    await gateway.world.come_to_rest()
+
+
+# --- what the worker does by itself -----------------------------------------------------------------------------
+
+
+async def killed_while(gateway, operation, arrange, is_over):
+    """Have the worker find what is arranged for one file after the other, killed one edge later each time, until it is
+    over without; the files that it found, and the others."""
+    files = crossings(operation)
+    for one in files:
+        await gateway.upload(one, [OPENAI])
+    await gateway.stop()
+    found = []
+    for one in files:
+        found.append(one)
+
+        async def has_come(one=one):
+            return await gateway.gates.look() or await is_over(one)
+
+        await arrange(one)
+        await gateway.gates.close(one)
+        gateway.start()
+        await until(has_come)
+        over = await is_over(one)
+        await gateway.kill()
+        if over:
+            break
+    assert over and len(found) > 2
+    await gateway.take_up()
+    for one in found:
+        await until(lambda one=one: is_over(one))
+    await gateway.world.come_to_rest()
+    return found, files[len(found) :]
+
+
+async def test_an_expiry(gateway):
+    connection = gateway.world.connection
+
+    async def arrange(one):
+        await connection.execute("UPDATE files SET expires_at = now() WHERE id = $1", one.file_id)
+
+    async def is_over(one):
+        return not await connection.fetchval("SELECT count(*) FROM files WHERE id = $1", one.file_id)
+
+    expired, others = await killed_while(gateway, "expiry", arrange, is_over)
+    assert await gateway.listed() == names(others)
+    assert not {one["filename"] for one in gateway.world.sandbox.files} & {*names(expired)}
+
+
+async def test_a_refresh(gateway):
+    connection = gateway.world.connection
+    soon = "UPDATE replicas SET expires_at = now() + interval '1 hour', used_at = now() WHERE file_id = $1"
+    anew = "state = 'stored' AND replaces IS NULL AND expires_at IS NULL"
+
+    async def arrange(one):
+        await connection.execute(soon, one.file_id)
+
+    async def is_over(one):
+        return await connection.fetchval(f"SELECT count(*) FROM replicas WHERE file_id = $1 AND {anew}", one.file_id)
+
+    refreshed, _ = await killed_while(gateway, "refresh", arrange, is_over)
+    for one in refreshed:
+        await gateway.chat(one)
+        await gateway.read(one)

@@ -1,0 +1,108 @@
+"""SIGTERM: what runs is finished within the grace period, nothing new is taken, and what is cut off is taken back."""
+
+import concurrent.futures
+import contextlib
+import signal
+import socket
+import time
+from urllib.parse import urlsplit
+
+import httpx
+import pytest
+
+from tests.conftest import MASTER_KEY, Clients
+from tests.support.chats import ask, streamed_answer, text_part
+from tests.support.sandbox import eventually
+from tests.support.uploads import PDF
+
+HEADERS = {"authorization": f"Bearer {MASTER_KEY}"}
+each_number_of_workers = pytest.mark.parametrize("workers", [1, 2])
+
+
+@contextlib.contextmanager
+def in_background():
+    """A pool of threads for requests that take their time."""
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        yield pool
+
+
+def refuses_connections(gateway):
+    parts = urlsplit(gateway.url)
+    try:
+        socket.create_connection((parts.hostname, parts.port), timeout=5).close()
+    except ConnectionError:
+        return True
+    return False
+
+
+def post_file(gateway, content, name):
+    """An upload's whole answer; None when its connection was cut."""
+    form = {"purpose": "user_data", "target_model_names": "mini,azure"}
+    with contextlib.suppress(httpx.TransportError):
+        return httpx.post(
+            f"{gateway.url}/v1/files", data=form, files={"file": (name, content)}, headers=HEADERS, timeout=60
+        )
+
+
+@each_number_of_workers
+def test_uploads_and_streams_are_finished_and_nothing_new_is_taken(make_gateway, sandbox, workers):
+    sandbox.fault("openai", "upload_file", bytes_per_second=1_000_000, times=1)
+    sandbox.fault("openai", "stream_chat", bytes_per_second=400, times=1)
+    with (
+        make_gateway(workers=workers) as gateway,
+        contextlib.closing(Clients(gateway.url)) as clients,
+        in_background() as pool,
+    ):
+        uploading = pool.submit(post_file, gateway, bytes(1_500_000), "drained.bin")
+        stream = ask(clients.admin, "mini", text_part("hello"), stream=True)
+        assert eventually(lambda: sandbox.calls("openai.upload_file"))
+        gateway.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: refuses_connections(gateway))
+        assert not uploading.done()
+        assert streamed_answer(stream) == "hello"
+        answer = uploading.result()
+        assert (answer.status_code, answer.headers["connection"]) == (200, "close")
+        assert gateway.stop() == 0
+    assert sorted(file["provider"] for file in sandbox.files) == ["azure", "openai"]
+
+
+async def taken_back(rows, sandbox, name):
+    """Whether nothing is left at the providers, once the shared gateway's worker is done with a file."""
+    while await rows.backlog(name):
+        await rows.lease_ends(name)
+    return not sandbox.files
+
+
+@each_number_of_workers
+@pytest.mark.usefixtures("gateway")
+async def test_a_second_signal_cuts_off_what_runs(make_gateway, sandbox, rows, workers):
+    sandbox.fault("openai", "upload_file", delay_seconds=60)
+    with make_gateway(workers=workers) as gateway, in_background() as pool:
+        uploading = pool.submit(post_file, gateway, PDF, f"urgent {workers}.pdf")
+        assert eventually(lambda: sandbox.files)
+        gateway.process.send_signal(signal.SIGTERM)
+        assert eventually(lambda: refuses_connections(gateway))
+        assert gateway.process.poll() is None
+        started = time.monotonic()
+        assert gateway.stop(signal.SIGTERM) == 0
+        assert time.monotonic() - started < 5
+        assert uploading.result().status_code == 503
+        assert not any("Traceback" in line for line in gateway.log)
+    assert await taken_back(rows, sandbox, f"urgent {workers}.pdf")
+
+
+@pytest.mark.usefixtures("gateway")
+async def test_the_grace_period_ends(make_gateway, sandbox, rows):
+    name = "too slow.bin"
+    sandbox.fault("openai", "upload_file", bytes_per_second=1000, times=1)
+    with make_gateway(filemux={"drain_seconds": 1}, workers=2) as gateway, in_background() as pool:
+        uploading = pool.submit(post_file, gateway, bytes(8_000_000), name)
+        assert eventually(lambda: sandbox.files)
+        started = time.monotonic()
+        assert gateway.stop() == 0
+        assert 1 < time.monotonic() - started < 6
+        answer = uploading.result()
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+        assert answer.json()["error"]["message"] == "the gateway is being stopped"
+        assert not any("Traceback" in line for line in gateway.log)
+    assert await taken_back(rows, sandbox, name)

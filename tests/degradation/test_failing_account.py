@@ -1,0 +1,116 @@
+"""A provider that hangs or fails costs only its own requests, and is found again by itself."""
+
+import concurrent.futures
+import contextlib
+
+import httpx
+import openai
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.providers.limits import FAILURES_TO_OPEN
+from tests.conftest import Clients, configuration
+from tests.support.chats import answer_of, ask, text_part
+from tests.support.sandbox import eventually
+from tests.support.uploads import upload
+
+HELLO = text_part("hello")
+LIMIT = 2
+ACCOUNT = "openai-first"
+
+
+@pytest.fixture(scope="module")
+def limited(make_gateway, sandbox_process):
+    """A gateway that makes two calls at once to the account of mini, four and one half of pair."""
+    models = configuration(sandbox_process.url)["model_list"]
+    models[0]["litellm_params"]["max_parallel_requests"] = LIMIT
+    with make_gateway(model_list=models) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def failing(make_gateway):
+    """A gateway of two workers whose circuits nobody else opens."""
+    with make_gateway(workers=2) as running:
+        yield running
+
+
+@pytest.fixture
+def client_of(sandbox):
+    """The admin's client of a gateway: one connection at a time, and so one worker."""
+    assert sandbox.files == []
+    with contextlib.ExitStack() as stack:
+        yield lambda gateway: stack.enter_context(contextlib.closing(Clients(gateway.url))).admin
+
+
+def hello(client, model_name):
+    return answer_of(ask(client, model_name, HELLO)) == "hello"
+
+
+def metric(gateway, name):
+    """The account's value."""
+    text = httpx.get(f"{gateway.url}/metrics").text
+    samples = (one for family in text_string_to_metric_families(text) for one in family.samples)
+    return next(one.value for one in samples if one.name == name and one.labels["account"] == ACCOUNT)
+
+
+def test_a_provider_that_hangs_holds_up_only_its_own_requests(limited, client_of, sandbox):
+    client = client_of(limited)
+    sandbox.fault("openai", "chat", delay_seconds=60, times=LIMIT)
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        chats = [pool.submit(hello, client.with_options(timeout=2), "mini") for _ in range(LIMIT)]
+        assert eventually(lambda: sandbox.calls("openai.chat") == LIMIT)
+        with pytest.raises(openai.RateLimitError) as failure:
+            hello(client, "four")
+        assert failure.value.response.headers["retry-after"] == "1"
+        assert f"{LIMIT} calls to the account {ACCOUNT} are under way" in failure.value.message
+        assert all(hello(client, model_name) for model_name in ["other", "azure", *["pair"] * 8])
+        for chat in chats:
+            with pytest.raises(openai.APITimeoutError):
+                chat.result()
+    assert eventually(lambda: upload(client, "mini").bytes)
+    assert hello(client, "mini")
+
+
+def test_streams_count_until_they_end(limited, client_of, sandbox):
+    client = client_of(limited)
+    sandbox.fault("openai", "stream_chat", bytes_per_second=400, times=LIMIT)
+    streams = [ask(client, "mini", HELLO, stream=True) for _ in range(LIMIT)]
+    with pytest.raises(openai.RateLimitError):
+        hello(client, "mini")
+    for stream in streams:
+        stream.close()
+
+    def answers():
+        with contextlib.suppress(openai.RateLimitError):
+            return hello(client, "mini")
+
+    assert eventually(answers)
+
+
+def failure_of(client, model_name):
+    with pytest.raises(openai.InternalServerError) as failure:
+        hello(client, model_name)
+    assert failure.value.status_code == 503
+    return failure.value
+
+
+def test_an_account_that_keeps_failing_is_left_alone_until_it_answers(failing, client_of, sandbox):
+    client = client_of(failing)
+    assert metric(failing, "filemux_account_circuit_open") == 0
+    sandbox.fault("openai", "chat", status=500, times=FAILURES_TO_OPEN)
+    for _ in range(FAILURES_TO_OPEN):
+        assert "the provider answered 500" in failure_of(client, "mini").message
+    failure = failure_of(client, "four")
+    assert f"the account {ACCOUNT} keeps failing; it is tried again in" in failure.message
+    assert failure.response.headers["retry-after"] == "1"
+    assert sandbox.calls("openai.chat") == FAILURES_TO_OPEN
+    assert metric(failing, "filemux_account_circuit_open") == 1
+    assert all(hello(client, model_name) for model_name in ["other", *["pair"] * 4])
+    # An upload waits for the next try, as for any provider that says when to come again.
+    assert upload(client, "mini").bytes
+    assert hello(client, "four")
+    assert metric(failing, "filemux_account_circuit_open") == 0
+    assert metric(failing, "filemux_account_circuit_openings_total") == 1
+    for said in ("an account keeps failing", "an account answers again"):
+        assert sum(said in line and ACCOUNT in line for line in failing.log) == 1
