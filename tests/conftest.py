@@ -163,6 +163,9 @@ def make_gateway(sandbox_process, database_url, tmp_path_factory):
     """Start further gateways: `make_gateway(filemux={"upload_policy": "any"}, workers=2)`, a context manager. On a
     data directory of their own, or on that of one that has ended."""
 
+    # Two threads that are the first to ask for a directory would each clear the place of the other's.
+    tmp_path_factory.getbasetemp()
+
     def make(*, filemux=None, workers=1, directory=None, **sections):
         directory = directory or tmp_path_factory.mktemp("gateway")
         content = {**configuration(sandbox_process.url), "filemux": filemux or {}, **sections}

@@ -128,8 +128,8 @@ class Objects:
             file, reported = await self._stored(file_id)
         except Missing as failure:
             raise self._no_bucket() from failure
-        except Unavailable as failure:
-            # Its name tells later whether it was made.
+        except (Unavailable, RateLimited) as failure:
+            # Its name tells later whether it was made: the refused call may be the one that asked for it.
             failure.outcome_unknown = True
             raise
         intact = checksum is None or reported in (None, checksum.value())

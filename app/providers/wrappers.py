@@ -133,8 +133,18 @@ class Retrying:
         await self._provider.check()
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """See Provider."""
-        return await self._retry(self._provider.upload_file, upload)
+        """See Provider. What an attempt may have made is not made undone by the refusal of a later one."""
+        may_exist = False
+
+        async def attempt() -> ProviderFile:
+            nonlocal may_exist
+            try:
+                return await self._provider.upload_file(upload)
+            except ProviderError as failure:
+                may_exist = failure.outcome_unknown = may_exist or failure.outcome_unknown
+                raise
+
+        return await self._retry(attempt)
 
     async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
         """See Provider."""

@@ -8,12 +8,9 @@ and at other examples each time.
 import asyncio
 import itertools
 import os
-import signal
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 
-import httpx
 import openai
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -28,18 +25,15 @@ from hypothesis.stateful import (
 )
 
 from app.sandbox.config import MODELS
-from tests.conftest import MASTER_KEY
 from tests.every_provider.test_errors import PROVIDERS
 from tests.support.chats import answer_of, ask, file_part, text_part
+from tests.support.pair import GATEWAYS, Pair
 from tests.support.uploads import sha256
 
 EXAMPLES = os.environ.get("FILEMUX_CRASH_EXAMPLES")
-GATEWAYS = ("one", "other")
 SMALL, LARGE = 1, 2_000_000
 # 49 hours: Gemini's files have expired.
 TWO_DAYS_SECONDS = 49 * 3600
-# What says nothing about the file.
-UNANSWERED = (openai.APIConnectionError, openai.InternalServerError, openai.RateLimitError)
 
 model_names = st.sampled_from(sorted(MODELS))
 gateways = st.sampled_from(GATEWAYS)
@@ -76,94 +70,9 @@ class Told:
     targets: tuple[str, ...]
 
 
-class Pair:
-    """Two gateways of one world, for code that runs in a thread beside the loop of the world's connection."""
-
-    def __init__(self, world, loop):
-        self.world, self._loop = world, loop
-        self._running, self._clients = {}, {}
-        self._pool = ThreadPoolExecutor(8)
-        self.revive()
-
-    def pid(self, at):
-        """Of the gateway that is asked there; None when none runs."""
-        return next((self._running[name].process.pid for name in self._turns(at)), None)
-
-    def client(self, at):
-        """The SDK at this gateway, which retries what can be retried."""
-        return self._clients[at].with_options(max_retries=5)
-
-    def _turns(self, at):
-        """Those that run, this one first."""
-        return sorted(self._running, key=lambda name: name != at)
-
-    def wait_for(self, coroutine):
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    def revive(self):
-        """Let nothing go wrong any more, and start those that are dead."""
-        self.world.sandbox.heal()
-        self._bury()
-        dead = [name for name in GATEWAYS if name not in self._running]
-        for name, running in zip(dead, self._pool.map(self.world.start, dead), strict=True):
-            self._running[name] = running
-            # A chat is not to wait for the lease of somebody who was killed beside it.
-            self._clients[name] = openai.OpenAI(
-                base_url=f"{running.url}/v1", api_key=MASTER_KEY, timeout=10, max_retries=0
-            )
-
-    def kill(self, name):
-        if name in self._running:
-            self._running[name].process.kill()
-            self._bury()
-
-    def close(self):
-        for name in GATEWAYS:
-            self._take_away(name)
-        self._pool.shutdown()
-
-    def ask(self, *calls, at):
-        """The answers to calls with an SDK's client, all at once, at the gateways in turn; None where there is none."""
-        clients = [self._clients[name] for name in self._turns(at)] or [None]
-        try:
-            return [*self._pool.map(self._answer, calls, itertools.cycle(clients))]
-        finally:
-            self._bury()
-
-    def _answer(self, call, client):
-        try:
-            return client and call(client)
-        except UNANSWERED as failure:
-            if getattr(failure, "status_code", None) == 500:
-                # What the gateway did not expect.
-                raise
-            return None
-
-    def _bury(self):
-        """Take away those that were killed. Their leases end at once, for nobody renews them; nor is anybody else to be
-        killed whose pid is theirs."""
-        dead = [name for name, one in self._running.items() if not answers(one)]
-        for name in dead:
-            self._take_away(name)
-        if dead:
-            self.world.sandbox.heal()
-            self.wait_for(self.world.end_leases())
-
-    def _take_away(self, name):
-        if name in self._running:
-            self._running.pop(name).stop(signal.SIGKILL)
-            self._clients.pop(name).close()
-
-
-def answers(gateway):
-    """A process that was killed a moment ago may still seem to run."""
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{gateway.url}/healthz").is_success
-
-
 class Machine(RuleBasedStateMachine):
-    """What clients do and what befalls the gateways; `files` are the names of those that nobody has
-    asked to delete. Which step comes next does not depend on how another has ended."""
+    """What clients do and what befalls the gateways; `files` are the names of those that nobody has asked to delete.
+    Which step comes next does not depend on how another has ended."""
 
     files = Bundle("files")
 
@@ -237,7 +146,7 @@ class Machine(RuleBasedStateMachine):
     # --- trouble ----------------------------------------------------------------------------------------------
 
     def _befall(self, trouble, models, at):
-        if trouble is not None and self.pair.pid(at):
+        if trouble is not None:
             number, times, effect = trouble
             provider = PROVIDERS[sorted(models)[number % len(models)]]
             kills = {"kill_pid": self.pair.pid(at)} if "kill" in next(iter(effect)) else {"times": times}
@@ -289,7 +198,7 @@ async def pair(world):
 
 async def test_nothing_is_lost_and_nothing_is_orphaned(pair):
     options = settings(
-        max_examples=int(EXAMPLES or 6),
+        max_examples=int(EXAMPLES or 10),
         stateful_step_count=15,
         derandomize=EXAMPLES is None,
         database=None,

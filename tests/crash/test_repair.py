@@ -84,6 +84,10 @@ def doomed(next_victim, client, sandbox):
         yield at
 
 
+# Their files bear a name of ours.
+NAMED = [name for name, provider in PROVIDERS.items() if provider in ("gemini", "vertex_ai", "bedrock")]
+
+
 def account_of(sandbox, model_name):
     """How the sandbox names a model name's account: the kept bytes are at another one of the same S3."""
     [entry] = [one for one in sandbox_configuration(sandbox.url)["model_list"] if one["model_name"] == model_name]
@@ -172,8 +176,28 @@ async def test_a_lost_answer_to_an_upload_leaves_no_orphan(client, sandbox, trac
     told = []
     with contextlib.suppress(openai.InternalServerError):
         told = [upload(client, name, model_name).id]
-    assert bool(told) is (PROVIDERS[model_name] in ("gemini", "vertex_ai", "bedrock"))
+    assert bool(told) is (model_name in NAMED)
     assert await traces().come_to_rest() == told
+
+
+@pytest.mark.parametrize("model_name", NAMED)
+async def test_a_lost_answer_and_then_a_provider_that_does_not_answer_leave_no_orphan(
+    client, sandbox, traces, name, model_name
+):
+    """The later attempts come to nothing before their first byte; what the first has made is there all the same."""
+    provider, account = PROVIDERS[model_name], account_of(sandbox, model_name)
+    sandbox.fault(provider, "upload_file", lose_answer=True, account=account)
+    # The first attempt begins all the same: a fault that is counted comes first.
+    sandbox.fault(provider, "start_upload", delay_seconds=0.01, account=account)
+    for operation in ("start_upload", "retrieve_file", "upload_file", "query_upload"):
+        sandbox.fault(provider, operation, status=503, times=-1, account=account)
+    with pytest.raises(openai.InternalServerError):
+        upload(client, name, model_name)
+    left = traces()
+    assert len(left.held()) == 1
+    sandbox.heal()
+    await left.end_leases()
+    assert await left.come_to_rest() == []
 
 
 # --- deletes ----------------------------------------------------------------------------------------------------

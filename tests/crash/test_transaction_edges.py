@@ -7,8 +7,6 @@ up to one that the operation ends without.
 
 import asyncio
 import signal
-import time
-from dataclasses import dataclass, field
 
 import httpx
 import openai
@@ -16,107 +14,13 @@ import pytest
 
 from tests.conftest import MASTER_KEY
 from tests.support.chats import file_part, text_part
+from tests.support.gates import Crossing, Gates
 from tests.support.uploads import sha256
-
-GATES = """
-CREATE TABLE gates (filename text PRIMARY KEY, edge int NOT NULL, key int GENERATED ALWAYS AS IDENTITY);
-CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
-DECLARE
-    touched jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
-    name text := coalesce(
-        touched->>'filename',
-        (SELECT filename FROM files WHERE id = coalesce(touched->>'file_id', touched->>'subject'))
-    );
-    gate gates;
-BEGIN
-    SELECT * INTO gate FROM gates WHERE filename = name;
-    -- Once in each transaction; a sequence counts those that are rolled back, too.
-    IF FOUND AND current_setting('gates.met', true) IS DISTINCT FROM name THEN
-        PERFORM set_config('gates.met', name, true);
-        IF nextval(quote_ident(name)) = gate.edge THEN PERFORM pg_advisory_xact_lock_shared(gate.key); END IF;
-    END IF;
-    RETURN NULL;
-END $$;
-"""
-TRIGGER = """
-CREATE CONSTRAINT TRIGGER wait_at_gate AFTER INSERT OR UPDATE OR DELETE ON {table}
-DEFERRABLE INITIALLY DEFERRED FOR EACH ROW WHEN (current_setting('application_name') = 'filemux')
-EXECUTE FUNCTION wait_at_gate()
-"""
-WAITING = """
-SELECT pid, objid AS key FROM pg_locks JOIN pg_database ON oid = database
-WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
-"""
-GATEWAYS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'filemux'"
+from tests.support.world import until
 
 # More than any of these operations has.
 EDGES = range(1, 8)
 OPENAI, GEMINI = "gpt-4o-mini-openai", "gemini-flash"
-
-
-@dataclass
-class Crossing:
-    """One file's transaction that the gateway does not survive: the n-th, committed or not."""
-
-    operation: str
-    edge: int
-    commits: bool
-    # Whose chats are to see the file.
-    model_name: str
-    file_id: str = field(default="", init=False)
-    reached: bool = field(default=False, init=False)
-
-    @property
-    def filename(self):
-        return f"{self.operation}, edge {self.edge}, {'committed' if self.commits else 'rolled back'}.pdf"
-
-    @property
-    def content(self):
-        return b"%PDF-1.7 " + self.filename.encode()
-
-
-class Gates:
-    """Where the transactions of crossings are held up."""
-
-    def __init__(self, connection):
-        self._connection = connection
-        self._closed = {}
-
-    async def close(self, *crossings):
-        for one in crossings:
-            await self._connection.execute(f'CREATE SEQUENCE "{one.filename}"')
-            new = "INSERT INTO gates (filename, edge) VALUES ($1, $2) RETURNING key"
-            key = await self._connection.fetchval(new, one.filename, one.edge)
-            await self._connection.execute("SELECT pg_advisory_lock($1)", key)
-            self._closed[key] = one
-
-    async def look(self):
-        """Which backend waits for which crossing."""
-        waiting = {row["pid"]: self._closed[row["key"]] for row in await self._connection.fetch(WAITING)}
-        for one in waiting.values():
-            one.reached = True
-        return waiting
-
-    async def open(self):
-        """Roll back what shall not be committed, and let the rest through; return once that is done."""
-        for pid, one in (await self.look()).items():
-            if not one.commits:
-                await self._connection.execute("SELECT pg_terminate_backend($1)", pid)
-        await self._connection.execute("SELECT pg_advisory_unlock_all()")
-        await self._connection.execute("DELETE FROM gates")
-        self._closed = {}
-        await until(self._all_are_gone)
-
-    async def _all_are_gone(self):
-        return not await self._connection.fetchval(GATEWAYS)
-
-
-async def until(probe, seconds=20.0):
-    """Poll until the probe is true."""
-    deadline = time.monotonic() + seconds
-    while not await probe():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.02)
 
 
 class Killable:
@@ -175,10 +79,9 @@ class Killable:
 
 @pytest.fixture(scope="module")
 async def killable(world):
-    await world.connection.execute(GATES)
-    for table in ("files", "replicas", "file_targets", "idempotency_keys"):
-        await world.connection.execute(TRIGGER.format(table=table))
-    running = Killable(world, Gates(world.connection))
+    gates = Gates(world.connection)
+    await gates.build()
+    running = Killable(world, gates)
     yield running
     await running.stop()
 
@@ -213,7 +116,7 @@ async def killed_during(gateway, ask, files):
     await asyncio.gather(*requests.values(), return_exceptions=True)
     gateway.world.sandbox.heal()
     await gateway.take_up()
-    # So none was left out.
+    # Every request came to its first edge, and none has as many as were tried.
     assert all(one.reached for one in files if one.edge == EDGES[0])
     assert not any(one.reached for one in files if one.edge == EDGES[-1])
     return answered

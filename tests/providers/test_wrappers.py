@@ -96,6 +96,15 @@ async def test_an_upload_whose_outcome_is_unknown_is_repeated_under_a_name_of_ou
     assert [*named.files] == [file.id] == [Retrying(named).chosen_file_id("replica-1")]
 
 
+@pytest.mark.usefixtures("without_waits")
+async def test_what_an_attempt_may_have_made_is_not_forgotten_when_a_later_one_is_refused():
+    named = MemoryProvider(chooses_id=True)
+    named.fail("upload_file", Unavailable("no answer", outcome_unknown=True), *[RateLimited("busy")] * (ATTEMPTS - 1))
+    with pytest.raises(RateLimited) as failure:
+        await Retrying(named).upload_file(upload_of(replica_id="replica-1"))
+    assert failure.value.outcome_unknown
+
+
 async def test_the_wait_is_the_one_that_the_provider_asks_for(memory):
     waits = []
     memory.fail(

@@ -34,8 +34,16 @@ WHERE r.state = 'stored' AND (r.expires_at IS NULL OR r.expires_at > now() + $1 
 """
 
 
+async def until(probe, seconds=20.0):
+    """Poll until the probe, which awaits, is true."""
+    deadline = time.monotonic() + seconds
+    while not await probe():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
+
+
 class World:
-    """`connection` is a raw one to the database, `directory` each gateway's parent."""
+    """`connection` is a raw one to the database; each gateway has its directory below `directory`."""
 
     def __init__(self, sandbox, database_url, connection, directory):
         self.sandbox, self.connection = sandbox, connection

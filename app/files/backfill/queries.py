@@ -13,13 +13,14 @@ from app.db.tables import files, replicas
 from app.files.replicas.queries import FILES_CHANNEL, NEVER_BEGUN, held
 
 # One statement, so that of any number of makers one gets the row: a new one, or one whose turn to be tried has come.
+# Each gets it with a new id: where the file bears that name, one that was given up for dead does not meet the next.
 _BEGIN = text(
     """
     INSERT INTO replicas (id, file_id, account, provider, state, due_at, attempts)
     SELECT :id, id, :account, :provider, 'pending', now() + :lease * interval '1 second', 1
     FROM files WHERE id = :file_id AND state = 'ready'
     ON CONFLICT (file_id, account) WHERE state <> 'deleting' AND replaces IS NULL
-    DO UPDATE SET state = 'pending', due_at = excluded.due_at, created_at = now(), looks = 0,
+    DO UPDATE SET id = excluded.id, state = 'pending', due_at = excluded.due_at, created_at = now(), looks = 0,
                   attempts = replicas.attempts + 1
     WHERE (replicas.state = 'failed' AND replicas.due_at <= now())
        OR (replicas.state = 'pending' AND replicas.attempts = 0)
@@ -68,6 +69,7 @@ async def claim_wanted(
         .with_for_update(skip_locked=True, of=replicas)
     )
     values = {
+        "id": func.replace(func.text(func.gen_random_uuid()), "-", ""),
         "state": "pending",
         "due_at": func.now() + timedelta(seconds=lease_seconds),
         "created_at": func.now(),
