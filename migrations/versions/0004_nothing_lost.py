@@ -55,30 +55,11 @@ SELECT r.file_id,
        r.due_at,
        r.attempts,
        r.last_error,
-       r.created_at,
-       r.blocked
+       r.created_at{blocked}
 FROM replicas r
 JOIN files f ON f.id = r.file_id
 JOIN teams t ON t.id = f.team_id
-WHERE r.state IN ('pending', 'processing', 'deleting') OR (r.state = 'failed' AND r.due_at IS NOT NULL)
-"""
-
-REPLICA_BACKLOG_BEFORE = """
-CREATE VIEW replica_backlog AS
-SELECT r.file_id,
-       t.name AS team,
-       r.provider,
-       r.account,
-       r.provider_file_id,
-       r.state,
-       r.due_at,
-       r.attempts,
-       r.last_error,
-       r.created_at
-FROM replicas r
-JOIN files f ON f.id = r.file_id
-JOIN teams t ON t.id = f.team_id
-WHERE r.state IN ('pending', 'processing', 'deleting')
+WHERE r.state IN ('pending', 'processing', 'deleting'){retried}
 """
 
 SOURCE_BACKLOG = """
@@ -152,7 +133,8 @@ def upgrade() -> None:
     op.create_index("ix_idempotency_keys_subject", "idempotency_keys", ["subject"])
     op.create_index("ix_idempotency_keys_expires_at", "idempotency_keys", ["expires_at"])
     op.execute(FILE_MAPPINGS.format(refreshed_last=", (r.replaces IS NOT NULL)"))
-    op.execute(REPLICA_BACKLOG)
+    retried = " OR (r.state = 'failed' AND r.due_at IS NOT NULL)"
+    op.execute(REPLICA_BACKLOG.format(blocked=",\n       r.blocked", retried=retried))
     op.execute(SOURCE_BACKLOG)
     op.execute(GRANT.format(view="source_backlog"))
 
@@ -160,7 +142,7 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP VIEW source_backlog")
     op.execute("DROP VIEW replica_backlog")
-    op.execute(REPLICA_BACKLOG_BEFORE)
+    op.execute(REPLICA_BACKLOG.format(blocked="", retried=""))
     op.execute(GRANT.format(view="replica_backlog"))
     op.execute(FILE_MAPPINGS.format(refreshed_last=""))
     op.drop_table("idempotency_keys")
