@@ -183,6 +183,13 @@ def gateway(make_gateway):
         yield running
 
 
+@pytest.fixture(scope="session")
+def keepless_gateway(make_gateway):
+    """A gateway that keeps no sources: it has only what the providers give back."""
+    with make_gateway(filemux={"sources": {"store": "none"}}) as running:
+        yield running
+
+
 class Clients:
     """SDK clients of one gateway; closed at the end of the test."""
 

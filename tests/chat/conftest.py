@@ -64,12 +64,6 @@ def recorded_http(recorded_member):
         yield opened
 
 
-@pytest.fixture(scope="session")
-def keepless_gateway(make_gateway):
-    with make_gateway(filemux={"sources": {"store": "none"}}) as running:
-        yield running
-
-
 @pytest.fixture
 def keepless_clients(keepless_gateway, sandbox):
     """Clients of a gateway that keeps no sources, so that it makes no replica after the upload."""

@@ -23,18 +23,18 @@ class Rows:
         statement = "SELECT b.* FROM replica_backlog b JOIN files f ON f.id = b.file_id WHERE f.filename = :name"
         return await self._all(statement, filename)
 
-    async def settled(self, filename, seconds=15.0):
+    async def settled(self, filename, seconds=60.0):
         """Whether nothing is to be done for the file any more soon."""
         deadline = time.monotonic() + seconds
         while (left := await self.backlog(filename)) and time.monotonic() < deadline:
             await asyncio.sleep(0.02)
         return not left
 
-    async def forgotten(self, filename, seconds=15.0):
+    async def forgotten(self, filename, seconds=60.0):
         """Whether nothing is left of the file soon: every provider has confirmed that it holds it no more."""
         return not await self._files(filename, 0, seconds)
 
-    async def file_ids(self, filename, seconds=15.0):
+    async def file_ids(self, filename, seconds=60.0):
         """The ids of the files of this name, once what was begun too early is forgotten: one, or soon a failed test."""
         return await self._files(filename, 1, seconds)
 

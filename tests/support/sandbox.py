@@ -47,7 +47,7 @@ class Switchboard:
         return self.state()["requests"].get(operation, 0)
 
 
-def eventually(probe, seconds=15.0):
+def eventually(probe, seconds=60.0):
     """Poll until the probe is true; its last answer. For what happens in another process."""
     deadline = time.monotonic() + seconds
     while not (answer := probe()) and time.monotonic() < deadline:
