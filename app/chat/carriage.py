@@ -108,7 +108,7 @@ class Carried:
         except Missing:
             return True
         except ProviderError:
-            return False
+            pass
         return False
 
     async def part(self) -> bytes:

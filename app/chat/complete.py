@@ -59,22 +59,24 @@ class Endpoint:
         caller.require("member", "a chat completion")
         chat = await _read(receive)
         choice = Choice(gateway, caller, chat.model_name, chat.body, chat.found)
-        async with EndedByHangUp(receive):
-            candidates = await choice.candidates()
-        GATEWAY_SECONDS.observe(time.perf_counter() - started)
-        outcome = "ok"
+        # Known once the model name is: what is not ours is no label.
+        outcome: str | None = None
         try:
             async with EndedByHangUp(receive):
+                candidates = await choice.candidates()
+                GATEWAY_SECONDS.observe(time.perf_counter() - started)
+                outcome = "ok"
                 try:
                     await _answer(chat, candidates, send)
                 except _FilesLost:
                     # They are made again, once.
                     await _answer(chat, await choice.candidates(), send, lost_before=True)
         except BaseException as failure:
-            outcome = type(failure).__name__
+            outcome = outcome and type(failure).__name__
             raise
         finally:
-            CHATS.labels(chat.model_name, outcome).inc()
+            if outcome:
+                CHATS.labels(chat.model_name, outcome).inc()
 
 
 class _Chat:

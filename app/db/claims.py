@@ -7,7 +7,9 @@ dies is followed by another one when the lease has passed.
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from datetime import timedelta
+from typing import Any
 
 from sqlalchemy import ColumnElement, Table, func, select, update
 
@@ -18,9 +20,15 @@ LAST_BACKOFF_SECONDS = 3600.0
 
 
 async def claim_due(
-    writer: Writer, table: Table, due: ColumnElement[bool], *, lease_seconds: float, limit: int
+    writer: Writer,
+    table: Table,
+    due: ColumnElement[bool],
+    *,
+    lease_seconds: float,
+    limit: int,
+    values: Mapping[str, Any] | None = None,
 ) -> Rows:
-    """Claim up to `limit` rows that are due and match `due`; other claimers skip them."""
+    """Claim up to `limit` rows that are due and match `due`; other claimers skip them. `values` are set with it."""
     ripe = (
         select(table.c.id)
         .where(due, table.c.due_at <= func.now())
@@ -28,13 +36,9 @@ async def claim_due(
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
-    claim = (
-        update(table)
-        .where(table.c.id.in_(ripe.scalar_subquery()))
-        .values(due_at=func.now() + timedelta(seconds=lease_seconds), attempts=table.c.attempts + 1)
-        .returning(*table.c)
-    )
-    return await writer.all(claim)
+    lease = {"due_at": func.now() + timedelta(seconds=lease_seconds), "attempts": table.c.attempts + 1}
+    claim = update(table).where(table.c.id.in_(ripe.scalar_subquery())).values({**lease, **(values or {})})
+    return await writer.all(claim.returning(*table.c))
 
 
 def backoff_seconds(attempts: int) -> float:

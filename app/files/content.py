@@ -99,10 +99,10 @@ async def _opened(gateway: Gateway, file: FileMapping, span: Span | None, stack:
             failures.append(failure)
     if failures:
         raise failures[-1]
-    raise not_readable(gateway, file)
+    raise _not_readable(gateway, file)
 
 
-def not_readable(gateway: Gateway, file: FileMapping) -> BadRequest:
+def _not_readable(gateway: Gateway, file: FileMapping) -> BadRequest:
     """The error that says why nobody gives the bytes back."""
     accounts = (gateway.deployments.accounts.get(name) for name in file.replicas)
     providers = ", ".join(sorted({account.provider_name for account in accounts if account})) or "no provider"

@@ -23,7 +23,7 @@ from app.db.claims import claim_due
 from app.db.session import Database, Reader, Row, Rows, Writer
 from app.db.tables import files, idempotency_keys, replicas
 from app.files.accounts.queries import block
-from app.files.replicas.queries import FILES_CHANNEL, discard_replicas, forget_file, to_deleting
+from app.files.replicas.queries import FILES_CHANNEL, LIVE, discard_replicas, forget_file, to_deleting
 
 
 def _visible(reach: str | None) -> ColumnElement[bool]:
@@ -175,7 +175,6 @@ async def list_files(
 async def find_mapping(reader: Reader, file_id: str) -> Rows:
     """A ready file and its replicas, as far as they are not being deleted; one row per replica, replica columns null
     without any."""
-    there = and_(replicas.c.file_id == files.c.id, replicas.c.state != "deleting", replicas.c.replaces.is_(None))
     of_file = ("team_id", "filename", "mime_type", "purpose", "bytes", "sha256", "source", "expires_at")
     of_replica = ("id", "state", "expires_at", "due_at", "attempts", "last_error")
     return await reader.all(
@@ -185,7 +184,7 @@ async def find_mapping(reader: Reader, file_id: str) -> Rows:
             replicas.c.provider_file_id,
             *(replicas.c[name].label(f"replica_{name}") for name in of_replica),
         )
-        .select_from(files.outerjoin(replicas, there))
+        .select_from(files.outerjoin(replicas, and_(replicas.c.file_id == files.c.id, LIVE)))
         .where(files.c.id == file_id, _visible(None))
     )
 

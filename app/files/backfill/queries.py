@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, and_, exists, func, or_, select, text, update
 
+from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
 from app.db.tables import files, replicas
-from app.files.replicas.queries import FILES_CHANNEL, NEVER_BEGUN, held
+from app.files.replicas.queries import FILES_CHANNEL, LIVE, NEVER_BEGUN, held
 
 # One statement, so that of any number of makers one gets the row: a new one, or one whose turn to be tried has come.
 # Each gets it with a new id: where the file bears that name, one that was given up for dead does not meet the next.
@@ -61,23 +62,14 @@ async def claim_wanted(
     readable = or_(files.c.source.is_(None), files.c.source.in_(list(stores)))
     ready = exists().where(files.c.id == replicas.c.file_id, files.c.state == "ready", readable)
     failed = and_(replicas.c.state == "failed", replicas.c.suspects.is_(None))
-    ripe = (
-        select(replicas.c.id)
-        .where(replicas.c.account.in_(list(accounts)), or_(failed, NEVER_BEGUN), replicas.c.due_at <= func.now(), ready)
-        .order_by(replicas.c.due_at)
-        .limit(limit)
-        .with_for_update(skip_locked=True, of=replicas)
-    )
-    values = {
+    wanted = and_(replicas.c.account.in_(list(accounts)), or_(failed, NEVER_BEGUN), ready)
+    begun = {
         "id": func.replace(func.text(func.gen_random_uuid()), "-", ""),
         "state": "pending",
-        "due_at": func.now() + timedelta(seconds=lease_seconds),
         "created_at": func.now(),
         "looks": 0,
-        "attempts": replicas.c.attempts + 1,
     }
-    claimed = update(replicas).where(replicas.c.id.in_(ripe.scalar_subquery())).values(**values)
-    rows = await writer.all(claimed.returning(replicas))
+    rows = await claim_due(writer, replicas, wanted, lease_seconds=lease_seconds, limit=limit, values=begun)
     for row in rows:
         await writer.notify(FILES_CHANNEL, row["file_id"])
     return rows
@@ -208,6 +200,5 @@ async def sync_failures(reader: Reader, accounts: Collection[str], team_id: str 
 
 
 def _synced(accounts: Collection[str], team_id: str | None) -> list[ColumnElement[bool]]:
-    live = and_(replicas.c.state != "deleting", replicas.c.replaces.is_(None), files.c.state == "ready")
     of_team = [] if team_id is None else [files.c.team_id == team_id]
-    return [replicas.c.account.in_(list(accounts)), live, *of_team]
+    return [replicas.c.account.in_(list(accounts)), LIVE, files.c.state == "ready", *of_team]

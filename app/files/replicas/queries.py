@@ -22,6 +22,11 @@ FILES_CHANNEL = "filemux_files"
 
 # What the view replica_backlog shows; and what has failed while it is due again.
 BACKLOG_STATES = ("pending", "processing", "deleting")
+# What stands for its file at its account: there is one at most.
+LIVE = and_(replicas.c.state != "deleting", replicas.c.replaces.is_(None))
+# Held by its provider, as far as we know; and not any more, by its own date.
+_HELD_THERE = replicas.c.state.in_(("stored", "processing"))
+_EXPIRED = and_(_HELD_THERE, replicas.c.expires_at <= func.now())
 # Wanted, but its upload has not begun: there is nothing to look for.
 NEVER_BEGUN = and_(replicas.c.state == "pending", replicas.c.attempts == 0)
 
@@ -41,10 +46,9 @@ async def file_replicas(reader: Reader, file_ids: Iterable[str]) -> Rows:
         .where(file_targets.c.file_id == replicas.c.file_id, file_targets.c.account == replicas.c.account)
         .scalar_subquery()
     )
-    living = and_(replicas.c.state != "deleting", replicas.c.replaces.is_(None))
     return await reader.all(
         select(replicas, names.label("model_names"))
-        .where(replicas.c.file_id.in_(list(file_ids)), living)
+        .where(replicas.c.file_id.in_(list(file_ids)), LIVE)
         .order_by(replicas.c.id)
     )
 
@@ -161,7 +165,7 @@ async def record_made(writer: Writer, replica: Row, values: Mapping[str, Any]) -
     made = values["state"] in ("stored", "processing")
     if made and replica["replaces"] is not None:
         values = {**values, "replaces": None}
-        old = and_(replicas.c.id == replica["replaces"], replicas.c.state.in_(("stored", "processing")))
+        old = and_(replicas.c.id == replica["replaces"], _HELD_THERE)
         await writer.execute(to_deleting(func.now(), attempts=0).where(old))
     wanted = file is not None and file["state"] == "ready"
     # What may have been made is still looked for; what was not is forgotten with its file.
@@ -171,9 +175,9 @@ async def record_made(writer: Writer, replica: Row, values: Mapping[str, Any]) -
 
 
 async def _has_another(writer: Writer, replica: Row) -> bool:
-    live = and_(replicas.c.state != "deleting", replicas.c.replaces.is_(None), replicas.c.id != replica["id"])
     here = and_(replicas.c.file_id == replica["file_id"], replicas.c.account == replica["account"])
-    return await writer.first(select(replicas.c.id).where(here, live)) is not None
+    others = select(replicas.c.id).where(here, LIVE, replicas.c.id != replica["id"])
+    return await writer.first(others) is not None
 
 
 async def discard_untracked(writer: Writer, file: Mapping[str, Any], replica: Mapping[str, Any]) -> None:
@@ -223,7 +227,7 @@ async def expire_replicas(writer: Writer, limit: int) -> int:
     """Mark replicas whose provider deletes them by now as deleting; returns how many."""
     ripe = (
         select(replicas.c.id)
-        .where(replicas.c.state.in_(("stored", "processing")), replicas.c.expires_at <= func.now())
+        .where(_EXPIRED)
         .order_by(replicas.c.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True)
@@ -233,8 +237,8 @@ async def expire_replicas(writer: Writer, limit: int) -> int:
 
 async def expire_replica(writer: Writer, file_id: str, account: str) -> bool:
     """The same for one file's at an account, if its time has come."""
-    here = and_(replicas.c.file_id == file_id, replicas.c.account == account, replicas.c.expires_at <= func.now())
-    return bool(await _delete_some(writer, and_(here, replicas.c.state.in_(("stored", "processing")))))
+    here = and_(replicas.c.file_id == file_id, replicas.c.account == account)
+    return bool(await _delete_some(writer, and_(here, _EXPIRED)))
 
 
 async def lose_replica(writer: Writer, replica_id: str) -> bool:
