@@ -37,7 +37,19 @@ HOMES = {
 LIBRARIES = {name: re.compile(modules) for names, modules in HOMES.items() for name in names.split()}
 SANDBOX_USERS = {"cli_processes", "configuration", "demo"}
 SIBLING_PROVIDERS = {("azure", "openai"), ("vertex", "gemini")}
-PROVIDER_PARTS = {"protocol", "registry", "wrappers", "limits", "http", "translated", "objects", "checksums", "aws"}
+PROVIDER_PARTS = {
+    "protocol",
+    "registry",
+    "wrapped",
+    "wrappers",
+    "limits",
+    "absent",
+    "http",
+    "translated",
+    "objects",
+    "checksums",
+    "aws",
+}
 PURE = re.compile(r"formats(\..*)?|ids|files\.references|batches\.lines")
 IMPURE = {"asyncio", "io", "os", "pathlib", "shutil", "socket", "subprocess", "tempfile", "threading", "time"}
 NEVER = {"service", "manager", "handler", "helper", "helpers", "util", "utils", "common", "base", "models"}

@@ -7,22 +7,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
 
 import structlog
 from prometheus_client import Counter, Gauge
 
 from app.errors import ProviderError, RateLimited, Unavailable
-from app.providers.protocol import (
-    ChatRequest,
-    ChatStream,
-    FileContent,
-    FileUpload,
-    Provider,
-    ProviderFile,
-    ProviderFilePage,
-)
+from app.providers.protocol import ChatRequest, ChatStream, Provider
+from app.providers.wrapped import Wrapped
 
 log = structlog.get_logger("filemux.providers")
 
@@ -116,53 +109,19 @@ class Guard:
             log.info("an account answers again", account=self._account)
 
 
-class Guarded:
+class Guarded(Wrapped):
     """Makes calls under the account's guard, but for `check`, which asks whether the provider answers."""
 
     def __init__(self, provider: Provider, guard: Guard) -> None:
-        self.capabilities = provider.capabilities
-        self.check = provider.check
-        self.chosen_file_id = provider.chosen_file_id
-        self._provider = provider
+        super().__init__(provider)
         self._guard = guard
 
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """See Provider."""
-        with self._guard:
-            return await self._provider.upload_file(upload)
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """See Provider."""
-        with self._guard:
-            return await self._provider.retrieve_file(provider_file_id)
-
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
-        """See Provider; under way until its block ends."""
-        with self._guard:
-            async with self._provider.read_file(provider_file_id) as content:
-                yield content
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """See Provider."""
-        with self._guard:
-            return await self._provider.list_files(after, limit)
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        with self._guard:
-            await self._provider.delete_file(provider_file_id)
-
-    async def chat(self, request: ChatRequest) -> bytes:
-        """See Provider."""
-        with self._guard:
-            return await self._provider.chat(request)
+    def _around(self, operation: str) -> AbstractContextManager[None]:
+        return nullcontext() if operation == "check" else self._guard
 
     async def stream_chat(self, request: ChatRequest) -> ChatStream:
         """See Provider; under way until the stream is closed."""
-        with self._guard:
-            stream = await self._provider.stream_chat(request)
-        return _HeldStream(stream, self._guard)
+        return _HeldStream(await super().stream_chat(request), self._guard)
 
 
 class _HeldStream:

@@ -22,6 +22,7 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
+from app.providers.absent import WithoutBatches, WithoutFiles
 from app.providers.http import (
     CHAT_READ_SECONDS,
     Http,
@@ -102,7 +103,7 @@ class CompatibleParams(OpenAIParams):
     api_key: SecretStr | None = None  # type: ignore[assignment]
 
 
-class OpenAI:
+class OpenAI(WithoutBatches):
     """One OpenAI account."""
 
     capabilities: Capabilities = CAPABILITIES
@@ -230,37 +231,13 @@ class OpenAI:
         return plain_error(status, message, wait=retry_after_seconds(headers), param=param, code=code)
 
 
-class Compatible(OpenAI):
+class Compatible(WithoutFiles, OpenAI):
     """A server that speaks OpenAI's chat completions but has no Files API, such as vLLM (wire.md §7)."""
 
     # Many of them have the field themselves.
     forgets_reasoning = False
 
     capabilities = CAPABILITIES.without_files(chat_files={**CHAT_FILES, "application/pdf": "inline"})
-
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """Raise Unsupported."""
-        raise _no_files()
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """Raise Unsupported."""
-        raise _no_files()
-
-    def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
-        """Raise Unsupported."""
-        raise _no_files()
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """Raise Unsupported."""
-        raise _no_files()
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """Raise Unsupported."""
-        raise _no_files()
-
-
-def _no_files() -> Unsupported:
-    return Unsupported("this provider has no Files API")
 
 
 def without_reasoning(body: bytes) -> bytes:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any, Literal, Protocol, TypeVar
 
+from app.formats.batch_lines import CHAT_ENDPOINT, BatchResult
 from app.formats.media import plain_type
 from app.formats.openai import FileFacts
 
@@ -21,6 +22,25 @@ Carriage = Literal["reference", "inline", "text", "unsupported"]
 # For max_file_bytes: whoever it is that has a limit tells it.
 NO_LIMIT = 2**63
 PURPOSES = frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """What one batch may be at a provider.
+
+    endpoints         OpenAI's endpoints whose requests it runs
+    min_lines         fewer are refused
+    max_lines, max_bytes
+    inline_files      a file that a line refers to travels inside of it, whatever chats do
+    repeatable        to create one of the same name again makes no second one
+    """
+
+    endpoints: frozenset[str] = frozenset({CHAT_ENDPOINT})
+    min_lines: int = 1
+    max_lines: int = 50_000
+    max_bytes: int = 200 * 1024 * 1024
+    inline_files: bool = False
+    repeatable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +59,7 @@ class Capabilities:
     reference_models  patterns of the models that take references; the others get those files inline
     inline_max_bytes  the same keys as chat_files → the largest file that travels inside the request itself
     speaks_openai     its chats are OpenAI's own, so that a request passes through as it was sent
+    batch             what one batch may be, where batch_input is not none
     """
 
     purposes: frozenset[str]
@@ -53,6 +74,7 @@ class Capabilities:
     reference_models: tuple[str, ...] = ("*",)
     inline_max_bytes: Mapping[str, int] = field(default_factory=lambda: {"*": 20 * 1024 * 1024})
     speaks_openai: bool = False
+    batch: BatchLimits = BatchLimits()
 
     def carriage(self, provider_model: str, mime_type: str) -> Carriage:
         """How a file of this type travels to this model."""
@@ -156,6 +178,85 @@ class ChatRequest:
     drop_params: bool = False
 
 
+BatchStatus = Literal[
+    "validating", "in_progress", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled"
+]
+ENDED: frozenset[BatchStatus] = frozenset({"completed", "failed", "expired", "cancelled"})
+
+
+@dataclass(frozen=True, slots=True)
+class BatchOptions:
+    """What a caller may say about one provider's batches: where Bedrock and Vertex AI put the results (an s3:// or
+    gs:// prefix that the configuration allows), the role that runs a Bedrock job, and the name that it is shown by."""
+
+    output_uri: str | None = None
+    role_arn: str | None = None
+    job_name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSubmission:
+    """A batch on its way to a provider, its lines already in the provider's own format (`Provider.batch_line`).
+
+    `name` is ours and used once: where a provider lets us name a batch, it is found again by that, and where it has an
+    idempotency token, that is it. The lines are in the provider's file `input_file_id`, or, where they travel inline,
+    begun by `open` each time it is called, one a line.
+    """
+
+    name: str
+    provider_model: str
+    endpoint: str
+    completion_window: str = "24h"
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    input_file_id: str | None = None
+    open: Callable[[], AsyncIterator[bytes]] | None = field(default=None, repr=False)
+    options: BatchOptions = BatchOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchError:
+    """Why a batch failed as a whole, in OpenAI's words."""
+
+    code: str | None
+    message: str
+    line: int | None = None
+    param: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderBatch:
+    """A batch as the provider describes it, in OpenAI's words. Times are Unix seconds; what it does not tell is None.
+
+    `name` is the one that it was submitted with. `output_file_id` and `error_file_id` are those of a provider whose
+    results are files of OpenAI's own lines. `completed` and `failed` count lines.
+    """
+
+    id: str
+    status: BatchStatus
+    name: str | None = None
+    created_at: int | None = None
+    in_progress_at: int | None = None
+    ended_at: int | None = None
+    expires_at: int | None = None
+    endpoint: str | None = None
+    input_file_id: str | None = None
+    output_file_id: str | None = None
+    error_file_id: str | None = None
+    total: int | None = None
+    completed: int | None = None
+    failed: int | None = None
+    errors: tuple[BatchError, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderBatchPage:
+    """One page of a provider's batches, newest first; `after` begins the next one, None at the end."""
+
+    batches: tuple[ProviderBatch, ...]
+    after: str | None
+
+
 class ChatStream(Protocol):
     """A streamed answer: OpenAI's server-sent events as bytes, exactly as a client may receive them."""
 
@@ -199,3 +300,26 @@ class Provider(Protocol):
 
     async def stream_chat(self, request: ChatRequest) -> ChatStream:
         """Begin a streamed answer; returns once the provider has accepted it."""
+
+    def batch_line(self, key: str, endpoint: str, request: ChatRequest) -> bytes:
+        """One request of a batch as this provider reads it, a JSON object in one line, without the newline; its result
+        is told by `key`. Pure. Raises Rejected or Unsupported."""
+
+    async def create_batch(self, batch: BatchSubmission) -> ProviderBatch:
+        """Submit a batch. An error with `outcome_unknown` may have left one there."""
+
+    async def retrieve_batch(self, provider_batch_id: str) -> ProviderBatch:
+        """Describe a batch. Raises Missing."""
+
+    async def list_batches(self, after: str | None, limit: int) -> ProviderBatchPage:
+        """One page, newest first."""
+
+    async def cancel_batch(self, provider_batch_id: str) -> None:
+        """Ask for a batch to be cancelled; one that has ended already is left as it is. Raises Missing."""
+
+    def read_batch_output(self, batch: ProviderBatch) -> AbstractAsyncContextManager[AsyncIterator[list[BatchResult]]]:
+        """Open the results of a batch that has ended, translated to OpenAI's, as many at a time as arrive together and
+        in any order; lines that have none are left out. Raises Missing when the provider keeps them no more."""
+
+    async def forget_batch(self, batch: ProviderBatch) -> None:
+        """Delete what a batch that has ended has left at the provider: its results, not its input. Repeatable."""

@@ -17,6 +17,7 @@ from yarl import URL
 from app.errors import Missing, ProviderError, Rejected, Unavailable
 from app.formats.answers import Chunks, Head, Reader, completion
 from app.formats.openai import Chat
+from app.providers.absent import WithoutBatches
 from app.providers.http import CHAT_READ_SECONDS, READ_CHUNK_BYTES, Http, connection_errors
 from app.providers.protocol import ChatRequest
 
@@ -33,7 +34,7 @@ class Call:
     body: bytes = field(repr=False)
 
 
-class Translating(ABC):
+class Translating(WithoutBatches, ABC):
     """The chat half of a provider; a subclass knows its format, its URL and its errors."""
 
     name: ClassVar[str]

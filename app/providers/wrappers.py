@@ -9,22 +9,15 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 from dataclasses import replace
 
 import stamina
 from prometheus_client import Histogram
 
 from app.errors import ProviderError, Unavailable
-from app.providers.protocol import (
-    ChatRequest,
-    ChatStream,
-    FileContent,
-    FileUpload,
-    Provider,
-    ProviderFile,
-    ProviderFilePage,
-)
+from app.providers.protocol import FileUpload, Provider, ProviderFile, ProviderFilePage
+from app.providers.wrapped import Wrapped
 
 PROVIDER_SECONDS = Histogram(
     "filemux_provider_seconds",
@@ -43,17 +36,15 @@ CHUNK_SECONDS = 60.0
 ANSWER_SECONDS = 300.0
 
 
-class Observed:
-    """Measures every call."""
+class Observed(Wrapped):
+    """Measures every call; of a stream, the time to the provider's acceptance."""
 
     def __init__(self, provider: Provider, name: str) -> None:
-        self.capabilities = provider.capabilities
-        self.chosen_file_id = provider.chosen_file_id
-        self._provider = provider
+        super().__init__(provider)
         self._name = name
 
     @contextmanager
-    def _measured(self, operation: str) -> Iterator[None]:
+    def _around(self, operation: str) -> Iterator[None]:
         started = time.perf_counter()
         outcome = "ok"
         try:
@@ -65,72 +56,19 @@ class Observed:
             elapsed = time.perf_counter() - started
             PROVIDER_SECONDS.labels(self._name, operation, outcome).observe(elapsed)
 
-    async def check(self) -> None:
-        """See Provider."""
-        with self._measured("check"):
-            await self._provider.check()
 
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """See Provider."""
-        with self._measured("upload_file"):
-            return await self._provider.upload_file(upload)
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """See Provider."""
-        with self._measured("retrieve_file"):
-            return await self._provider.retrieve_file(provider_file_id)
-
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
-        """See Provider."""
-        with self._measured("read_file"):
-            async with self._provider.read_file(provider_file_id) as content:
-                yield content
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """See Provider."""
-        with self._measured("list_files"):
-            return await self._provider.list_files(after, limit)
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        with self._measured("delete_file"):
-            await self._provider.delete_file(provider_file_id)
-
-    async def chat(self, request: ChatRequest) -> bytes:
-        """See Provider."""
-        with self._measured("chat"):
-            return await self._provider.chat(request)
-
-    async def stream_chat(self, request: ChatRequest) -> ChatStream:
-        """See Provider; measures the time to the provider's acceptance."""
-        with self._measured("stream_chat"):
-            return await self._provider.stream_chat(request)
-
-
-class Retrying:
+class Retrying(Wrapped):
     """Repeats what is safe to repeat: an upload starts over from the spool unless the last one may have arrived.
 
-    Chats are not repeated here (the next deployment is tried), nor deletes (their row is due again later), nor reads
-    (the next replica is read).
+    Chats are not repeated here (the next deployment is tried), nor what a row has due again later (deletes, the steps
+    of a batch), nor reads (the next replica is read).
     """
 
     def __init__(self, provider: Provider) -> None:
-        self.capabilities = provider.capabilities
-        self._provider = provider
-        self.chosen_file_id = provider.chosen_file_id
-        self.read_file = provider.read_file
-        self.delete_file = provider.delete_file
-        self.chat = provider.chat
-        self.stream_chat = provider.stream_chat
-
+        super().__init__(provider)
         self._retry = stamina.AsyncRetryingCaller(
             attempts=ATTEMPTS, timeout=RETRY_SECONDS, wait_initial=FIRST_WAIT_SECONDS
         ).on(self._worth_another_try)
-
-    async def check(self) -> None:
-        """See Provider."""
-        await self._provider.check()
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """See Provider. What an attempt may have made is not made undone by the refusal of a later one."""
@@ -165,23 +103,11 @@ class Retrying:
         return True if wait is None else wait if wait <= MAX_WAIT_SECONDS else False
 
 
-class Impatient:
+class Impatient(Wrapped):
     """Gives up an upload whose provider takes no more bytes, or does not answer to the last one.
 
     How long our own client takes for its bytes does not count.
     """
-
-    def __init__(self, provider: Provider) -> None:
-        self.capabilities = provider.capabilities
-        self._provider = provider
-        self.chosen_file_id = provider.chosen_file_id
-        self.check = provider.check
-        self.retrieve_file = provider.retrieve_file
-        self.read_file = provider.read_file
-        self.list_files = provider.list_files
-        self.delete_file = provider.delete_file
-        self.chat = provider.chat
-        self.stream_chat = provider.stream_chat
 
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """See Provider."""

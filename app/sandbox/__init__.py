@@ -10,7 +10,8 @@ config        the gateway configuration that uses the sandbox
 provider      what every simulated provider has in common: accounts, operations, refusals
 faults        what can go wrong, and when
 exchange      one request on a wire that a fault slows or cuts
-store         files by account, uploads under way, request counters, the clock
+store         files and batches by account, uploads under way, request counters, the clock
+batches       how far the clock has brought a batch, line by line
 blobs         bytes on disk
 form          an upload's multipart form
 data_urls     bytes that come inline, as base64

@@ -25,6 +25,12 @@ OPERATIONS = frozenset(
         "retrieve_model",
         "retrieve_bucket",
         "issue_token",
+        "create_batch",
+        "retrieve_batch",
+        "list_batches",
+        "cancel_batch",
+        "delete_batch",
+        "read_batch_output",
     }
 )
 ANY = "*"

@@ -1,4 +1,4 @@
-"""What the sandbox remembers: each account's files, how often each operation was called, and the time."""
+"""What the sandbox remembers: each account's files and batches, how often each operation was called, and the time."""
 
 import hashlib
 import tempfile
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
+from app.sandbox.batches import Batch
 from app.sandbox.blobs import Hash, Incoming
 
 
@@ -79,6 +80,7 @@ class Store:
         # One dict per provider and account, in order of creation.
         self._files: defaultdict[tuple[str, str], dict[str, StoredFile]] = defaultdict(dict)
         self._uploads: list[dict[str, Any]] = []
+        self._batches: defaultdict[tuple[str, str], dict[str, Batch]] = defaultdict(dict)
 
     def incoming(self, *more_hashes: Hash) -> Incoming:
         """Open a place on disk for a file that is about to arrive."""
@@ -96,6 +98,7 @@ class Store:
 
     def find(self, provider: str, account: str, file_id: str) -> StoredFile | None:
         """Return the account's file, or None when it never was, was deleted, or has expired."""
+        self._end_batches()
         file = self._files[provider, account].get(file_id)
         if file is not None and self._expired(file):
             self.remove(file)
@@ -117,17 +120,41 @@ class Store:
         self._sweep()
         return [file for files in self._files.values() for file in files.values()]
 
+    def add_batch(self, batch: Batch) -> None:
+        """Let a batch run."""
+        self._batches[batch.provider, batch.account][batch.id] = batch
+
+    def find_batch(self, provider: str, account: str, batch_id: str) -> Batch | None:
+        """Return the account's batch, or None when it never was or was deleted."""
+        self._end_batches()
+        return self._batches[provider, account].get(batch_id)
+
+    def batches_of(self, provider: str, account: str) -> list[Batch]:
+        """Return the account's batches, oldest first."""
+        self._end_batches()
+        return [*self._batches[provider, account].values()]
+
+    def remove_batch(self, batch: Batch) -> None:
+        """Forget a batch."""
+        self._batches[batch.provider, batch.account].pop(batch.id, None)
+
+    def all_batches(self) -> list[Batch]:
+        """Return all batches of all accounts, oldest first within each."""
+        self._end_batches()
+        return [batch for batches in self._batches.values() for batch in batches.values()]
+
     def open_uploads(self) -> int:
         """Return how many uploads of several requests have not come to their end."""
         return sum(upload.is_open for table in self._uploads for upload in table.values())
 
     async def clear(self) -> None:
-        """Forget all uploads under way, files and counters, and go back to the real time."""
+        """Forget all uploads under way, files, batches and counters, and go back to the real time."""
         for table in self._uploads:
             while table:
                 await table.popitem()[1].discard()
         for file in self.everything():
             self.remove(file)
+        self._batches.clear()
         self.requests.clear()
         self.clock.reset()
 
@@ -139,6 +166,12 @@ class Store:
         return file.expires_at is not None and file.expires_at <= self.clock.now()
 
     def _sweep(self) -> None:
+        self._end_batches()
         for files in self._files.values():
             for file in [file for file in files.values() if self._expired(file)]:
                 self.remove(file)
+
+    def _end_batches(self) -> None:
+        now = self.clock.now()
+        for batch in [one for batches in self._batches.values() for one in batches.values()]:
+            batch.end(now)

@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from app.sandbox.batches import Batch
 from app.sandbox.faults import ANY, Fault, Faults
 from app.sandbox.store import Store, StoredFile
 
@@ -43,7 +44,9 @@ class Switchboard:
     async def _state(self, _request: Request) -> Response:
         files = [_shown(file) for file in self._store.everything()]
         uploads = self._store.open_uploads()
-        return JSONResponse({"files": files, "uploads": uploads, "requests": dict(self._store.requests)})
+        batches = [_shown_batch(batch, self._store.clock.now()) for batch in self._store.all_batches()]
+        requests = dict(self._store.requests)
+        return JSONResponse({"files": files, "uploads": uploads, "batches": batches, "requests": requests})
 
     async def _forget(self, _request: Request) -> Response:
         await self._store.clear()
@@ -87,6 +90,19 @@ def _shown(file: StoredFile) -> dict[str, Any]:
         "sha256": file.sha256,
         "purpose": file.purpose,
         "created_at": file.created_at,
+    }
+
+
+def _shown_batch(batch: Batch, now: int) -> dict[str, Any]:
+    state = batch.state(now)
+    return {
+        "provider": batch.provider,
+        "account": batch.account,
+        "id": batch.id,
+        "name": batch.name,
+        "state": batch.ending if state == "ended" else state,
+        "lines": len(batch.line_seconds),
+        "created_at": batch.created_at,
     }
 
 

@@ -8,7 +8,7 @@ import stamina
 from prometheus_client import REGISTRY
 
 from app.errors import Missing, QuotaExceeded, RateLimited, Rejected, Unauthorized, Unavailable
-from app.providers.protocol import ChatRequest
+from app.providers.protocol import BatchSubmission, ChatRequest, ProviderBatch
 from app.providers.wrappers import ATTEMPTS, MAX_WAIT_SECONDS, Impatient, Observed, Retrying
 from tests.support.providers import MemoryProvider, upload_of
 
@@ -18,7 +18,13 @@ async def read(provider):
         return b"".join([chunk async for chunk in content.chunks])
 
 
+async def read_output(provider):
+    async with provider.read_batch_output(ProviderBatch("batch-1", "completed")) as results:
+        return [one async for one in results]
+
+
 CHAT = ChatRequest("gpt", b"{}")
+BATCH = BatchSubmission("a name", "gpt", "/v1/chat/completions", input_file_id="file-1")
 CALLS = {
     "check": lambda provider: provider.check(),
     "upload_file": lambda provider: provider.upload_file(upload_of()),
@@ -28,6 +34,12 @@ CALLS = {
     "delete_file": lambda provider: provider.delete_file("file-1"),
     "chat": lambda provider: provider.chat(CHAT),
     "stream_chat": lambda provider: provider.stream_chat(CHAT),
+    "create_batch": lambda provider: provider.create_batch(BATCH),
+    "retrieve_batch": lambda provider: provider.retrieve_batch("batch-1"),
+    "list_batches": lambda provider: provider.list_batches(None, 10),
+    "cancel_batch": lambda provider: provider.cancel_batch("batch-1"),
+    "read_batch_output": read_output,
+    "forget_batch": lambda provider: provider.forget_batch(ProviderBatch("batch-1", "completed")),
 }
 REPEATED = {"upload_file", "retrieve_file", "list_files"}
 every_call = pytest.mark.parametrize("operation", CALLS)

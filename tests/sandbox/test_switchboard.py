@@ -18,7 +18,7 @@ async def test_state_shows_every_file_and_no_key(openai_client, azure_client, ht
     await azure_client.files.create(file=("b.pdf", b"yz"), purpose="assistants")
     await openai_client.files.retrieve(created.id)
     state = (await http.get("/_sandbox/state")).json()
-    assert state.keys() == {"files", "uploads", "requests"}
+    assert state.keys() == {"files", "uploads", "batches", "requests"}
     assert state["requests"] == {"openai.upload_file": 1, "azure.upload_file": 1, "openai.retrieve_file": 1}
     assert [(file["provider"], file["filename"]) for file in state["files"]] == [
         ("openai", "a.pdf"),

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field, replace
 from app import ids
 from app.errors import Missing
 from app.providers.openai import CAPABILITIES
-from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage
+from app.providers.protocol import (
+    FileContent,
+    FileUpload,
+    ProviderBatch,
+    ProviderBatchPage,
+    ProviderFile,
+    ProviderFilePage,
+)
 
 
 @dataclass(frozen=True)
@@ -109,6 +116,32 @@ class MemoryProvider:
     async def stream_chat(self, request):
         self._called("stream_chat")
         return chunks_of(request.body)
+
+    def batch_line(self, key, endpoint, request):
+        return request.body
+
+    async def create_batch(self, batch):
+        self._called("create_batch")
+        return ProviderBatch("batch-1", "validating", name=batch.name)
+
+    async def retrieve_batch(self, provider_batch_id):
+        self._called("retrieve_batch")
+        return ProviderBatch(provider_batch_id, "completed")
+
+    async def list_batches(self, after, limit):
+        self._called("list_batches")
+        return ProviderBatchPage((), None)
+
+    async def cancel_batch(self, provider_batch_id):
+        self._called("cancel_batch")
+
+    @contextlib.asynccontextmanager
+    async def read_batch_output(self, batch):
+        self._called("read_batch_output")
+        yield chunks_of(b"")
+
+    async def forget_batch(self, batch):
+        self._called("forget_batch")
 
 
 async def chunks_of(content, size=64 * 1024):
