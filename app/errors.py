@@ -4,7 +4,7 @@ GatewayError
 ├── BadRequest            400  the request is wrong: says what, where and what would be right
 ├── Unauthenticated       401  no key, or none that is valid
 ├── Forbidden             403  the key's role or allow-list does not permit it
-├── NotFound              404  no such file, batch, route; another team's is the same
+├── NotFound              404  no such file (NoSuchFile), batch, route; another team's is the same
 ├── MethodNotAllowed      405
 ├── TooLarge              413  over a limit of the gateway or of a provider
 ├── RangeNotSatisfiable   416  no byte of the range exists
@@ -108,6 +108,20 @@ class NotFound(GatewayError):
 
     status = 404
     default_code = "not_found"
+
+
+class NoSuchFile(NotFound):
+    """There is no file of this id, or none for this caller."""
+
+    def __init__(self, file_id: str, param: str = "id") -> None:
+        super().__init__(f"No such File object: {file_id[:100]}", param=param)
+
+
+class NoSuchBatch(NotFound):
+    """There is no batch of this id, or none for this caller."""
+
+    def __init__(self, batch_id: str) -> None:
+        super().__init__(f"No such Batch object: {batch_id[:100]}", param="id")
 
 
 class MethodNotAllowed(GatewayError):

@@ -222,6 +222,9 @@ def _conversation(chat: Chat) -> tuple[list[dict[str, Any]], list[dict[str, Any]
 def _in_order_of_calls(chat: Chat, names: Mapping[str, str]) -> Iterator[tuple[int, Message]]:
     """The messages and their positions, results that follow one another in the order of their calls: where calls have
     no ids, that is how two calls of one function are told apart."""
+    if not names:
+        yield from enumerate(chat.messages)
+        return
     order = {call_id: place for place, call_id in enumerate(names)}
     for _, run in groupby(enumerate(chat.messages), lambda item: isinstance(item[1], ToolMessage)):
         yield from sorted(run, key=lambda item: order.get(getattr(item[1], "tool_call_id", ""), -1))

@@ -335,6 +335,8 @@ class Parameters:
 
     def finish(self) -> None:
         """Everything has been asked for. Raises Unsupported for what was given and not taken."""
+        if not self._left:
+            return
         written = self._request.model_dump(include=self._left, exclude_none=True, by_alias=True)
         for name in sorted(self._left):
             if written[name] not in (NEUTRAL.get(name), ()):

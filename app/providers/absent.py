@@ -16,6 +16,7 @@ from app.providers.protocol import (
     ProviderBatchPage,
     ProviderFile,
     ProviderFilePage,
+    StoragePlace,
 )
 
 
@@ -34,7 +35,7 @@ class WithoutFiles:
         """Raise Unsupported."""
         raise _no_files()
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
         """Raise Unsupported."""
         raise _no_files()
 

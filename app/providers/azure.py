@@ -12,8 +12,10 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, SecretStr, field_validator, model_validator
 
+from app.formats.batch_lines import CHAT_ENDPOINT
 from app.providers import openai
 from app.providers.http import Http, base_url
+from app.providers.protocol import BatchLimits
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
@@ -21,6 +23,7 @@ CAPABILITIES = replace(
     openai.CAPABILITIES,
     purposes=frozenset({"assistants", "batch", "fine-tune", "vision", "user_data"}),
     readable=frozenset({"batch", "fine-tune"}),
+    batch=BatchLimits(endpoints=frozenset({CHAT_ENDPOINT, "/v1/responses"}), max_lines=100_000),
 )
 
 _V1 = ("v1", "latest", "preview")

@@ -1,17 +1,22 @@
-"""AWS Bedrock: chats by Converse, files as S3 objects (wire.md §6).
+"""AWS Bedrock: chats by Converse, batches as model invocation jobs, files as S3 objects (wire.md §6).
 
-Contract: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html. botocore finds credentials,
-signs, and takes the event stream's frames apart; its clients are synchronous, so calls go through the shared Http.
+Contract: https://docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_Converse.html and
+…/API_CreateModelInvocationJob.html. botocore finds credentials, signs, and takes the event stream's frames apart; its
+clients are synchronous, so calls go through the shared Http.
 """
 
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import re
 import secrets
 from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import botocore.session
 import orjson
@@ -28,22 +33,45 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from yarl import URL
 
 from app.errors import (
+    Missing,
     ProviderError,
     QuotaExceeded,
     RateLimited,
     Rejected,
     Unauthorized,
     Unavailable,
+    Unsupported,
 )
 from app.formats import converse
 from app.formats.answers import Reader
+from app.formats.batch_lines import CHAT_ENDPOINT, BatchResult, error_body
 from app.formats.openai import Chat
 from app.providers.aws import AwsCredentials
+from app.providers.buckets import AllowedBuckets, Buckets, FilesInBucket, folder_of
 from app.providers.checksums import PartsSha256
-from app.providers.http import Http, base_url, kind_of_status, retry_after_seconds
-from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, FilesInBucket, Objects, Proof
-from app.providers.protocol import PURPOSES, Capabilities
-from app.providers.translated import LARGE_BODY_BYTES, Call, Translating
+from app.providers.http import (
+    Http,
+    after_acceptance,
+    base_url,
+    json_object,
+    kind_of_status,
+    retry_after_seconds,
+    unix_seconds,
+)
+from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, PART_BYTES, Objects, Proof
+from app.providers.protocol import (
+    ENDED,
+    PURPOSES,
+    BatchError,
+    BatchLimits,
+    BatchStatus,
+    BatchSubmission,
+    Capabilities,
+    ProviderBatch,
+    ProviderBatchPage,
+    StoragePlace,
+)
+from app.providers.translated import LARGE_BODY_BYTES, BatchRun, Call, Translating
 
 if TYPE_CHECKING:
     from obstore.store import S3Config
@@ -55,6 +83,25 @@ SERVICE = "bedrock"
 LITELLM_PREFIX = "converse/"
 # A video's limit counts its base64 (service model, VideoSource), as that of a request's body does.
 _ENCODED_LIMIT_BYTES = 25_000_000 * 3 // 4
+
+# A quota for most models; others have other ones.
+MIN_LINES = 100
+_JOB_ID = re.compile(r"(arn:aws(-[^:/]+)?:bedrock:[a-z0-9-]{1,20}:[0-9]{12}:model-invocation-job/)?[a-z0-9]{12}")
+_WINDOW_HOURS = re.compile(r"(\d+)h")
+_MAX_PAGE = 1000
+_STATUSES: Mapping[str, BatchStatus] = {
+    "Submitted": "validating",
+    "Validating": "validating",
+    "Scheduled": "in_progress",
+    "InProgress": "in_progress",
+    "Completed": "completed",
+    # Not all of its records could be processed in time, says the service model; Expired is one that never began.
+    "PartiallyCompleted": "expired",
+    "Expired": "expired",
+    "Failed": "failed",
+    "Stopping": "cancelling",
+    "Stopped": "cancelled",
+}
 
 CAPABILITIES = Capabilities(
     purposes=PURPOSES,
@@ -83,6 +130,8 @@ CAPABILITIES = Capabilities(
         "image/*": 3_750_000,
         "*": _ENCODED_LIMIT_BYTES,
     },
+    # Quotas (wire.md §6e). What a record refers to would have to be in the folder of the input.
+    batch=BatchLimits(min_lines=MIN_LINES, max_lines=50_000, max_bytes=1024**3, inline_files=True, repeatable=True),
 )
 # Without a bucket there is nowhere to keep a file: what is read by reference elsewhere travels inline.
 WITHOUT_BUCKET = CAPABILITIES.without_files(reference_models=())
@@ -93,6 +142,7 @@ class BedrockParams(BaseModel):
 
     `api_key` is a Bedrock API key, which S3 does not take: the bucket is always reached with the AWS credentials, given
     as keys, as a profile, or found where botocore looks; `aws_role_name` is the ARN of a role to assume with them.
+    `aws_batch_role_arn` is that of the role with which Bedrock itself reads a batch's input and writes its results.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -112,6 +162,11 @@ class BedrockParams(BaseModel):
     s3_region_name: str | None = None
     s3_endpoint_url: str | None = None
     s3_prefix: str = "filemux/"
+    s3_output_bucket_name: str | None = None
+    s3_encryption_key_id: str | None = None
+    allowed_buckets: AllowedBuckets | None = None
+    aws_batch_role_arn: str | None = None
+    batch_min_lines: int = Field(default=MIN_LINES, ge=1)
 
     @field_validator("aws_bedrock_runtime_endpoint", "api_base", "aws_bedrock_control_endpoint", "s3_endpoint_url")
     @classmethod
@@ -121,7 +176,7 @@ class BedrockParams(BaseModel):
     @field_validator("s3_prefix")
     @classmethod
     def _is_folder(cls, text: str) -> str:
-        return f"{text.strip('/')}/".lstrip("/")
+        return folder_of(text)
 
     @model_validator(mode="after")
     def _is_one_account(self) -> Self:
@@ -142,8 +197,13 @@ class BedrockParams(BaseModel):
         return endpoint or f"https://bedrock-runtime.{self.aws_region_name}.amazonaws.com"
 
     @property
+    def s3_region(self) -> str:
+        """The bucket's, and that of every other for which none is given."""
+        return self.s3_region_name or self.aws_region_name
+
+    @property
     def control_url(self) -> str:
-        """Where the models are listed. Who puts something before one plane has put it before both."""
+        """Where models are listed and batches run. Who puts something before one plane has put it before both."""
         endpoint = self.aws_bedrock_control_endpoint or self.aws_bedrock_runtime_endpoint or self.api_base
         return endpoint or f"https://bedrock.{self.aws_region_name}.amazonaws.com"
 
@@ -157,19 +217,27 @@ class Bedrock(FilesInBucket, Translating):
     def __init__(self, params: BedrockParams, http: Http) -> None:
         self._params, self._http = params, http
         self._credentials = AwsCredentials(partial(_find, params))
-        self._bucket: Objects | None = None
+        self._buckets: Buckets | None = None
         self.capabilities = WITHOUT_BUCKET
         if params.s3_bucket_name:
-            self._bucket = _bucket(params, params.s3_bucket_name, self._credentials, http)
-            self.capabilities = CAPABILITIES
+            own = StoragePlace(params.s3_bucket_name, params.s3_prefix, params.s3_region)
+            results = params.s3_output_bucket_name
+            self._buckets = Buckets(
+                own,
+                params.allowed_buckets or (),
+                partial(_opened, params, self._credentials, http),
+                replace(own, bucket=results) if results else None,
+            )
+            batch = replace(CAPABILITIES.batch, min_lines=params.batch_min_lines)
+            self.capabilities = replace(CAPABILITIES, batch=batch)
 
     async def check(self) -> None:
         """List the models, and the bucket: free, and it needs endpoints and credentials."""
-        url = URL(f"{self._params.control_url}/foundation-models", encoded=True)
+        url = self._control_url("/foundation-models")
         headers = await self._authorized("GET", url, b"")
         await self._http.accepted("GET", url, headers=headers, error_of=self._error)
-        if self._bucket is not None:
-            await self._bucket.check()
+        if self._buckets is not None:
+            await self._buckets.own.check()
 
     async def _authorized(self, method: str, url: URL, body: bytes) -> dict[str, str]:
         """The headers of a call."""
@@ -192,17 +260,126 @@ class Bedrock(FilesInBucket, Translating):
     async def _chat_call(self, chat: Chat, body: bytes) -> Call:
         verb = "converse-stream" if chat.request.stream else "converse"
         # A model's colon and an ARN's slashes are encoded (wire.md §6a).
-        model = chat.provider_model.removeprefix(LITELLM_PREFIX)
+        model = _model_id(chat.provider_model)
         path = f"/model/{quote(model, safe='')}/{verb}"
         url = URL(self._params.runtime_url + path, encoded=True)
         return Call(url, await self._authorized("POST", url, body), body)
 
-    def _reader(self, chat: Chat) -> Reader:
+    def _reader(self, provider_model: str) -> Reader:
         # An answer of Converse has no id.
-        return converse.Reader(f"chatcmpl-{secrets.token_hex(12)}", chat.provider_model)
+        return converse.Reader(f"chatcmpl-{secrets.token_hex(12)}", provider_model)
 
     def _events(self, chunks: AsyncIterator[bytes]) -> AsyncIterator[dict[str, Any]]:
         return frame_events(chunks)
+
+    # --- batches ------------------------------------------------------------------------------------------------
+
+    def _batch_line(self, key: str, chat: Chat, body: bytes) -> bytes:
+        """A record of a Converse job, which takes no tools (wire.md §6e)."""
+        if chat.function_names() or (chat.request.tools and chat.request.tool_choice != "none"):
+            raise Unsupported("Bedrock takes no tools in a batch", param="body.tools", code="unsupported_parameter")
+        return orjson.dumps({"recordId": key, "modelInput": orjson.Fragment(body)})
+
+    async def create_batch(self, batch: BatchSubmission) -> ProviderBatch:
+        """CreateModelInvocationJob; its token, by which it is found again and not made twice, is our name for it."""
+        url = self._control_url("/model-invocation-job")
+        body = orjson.dumps(self._job(batch))
+        headers = await self._authorized("POST", url, body)
+        content = await self._submitted(url, headers, body)
+        with after_acceptance():
+            return await self.retrieve_batch(str(json_object(content).get("jobArn")))
+
+    def _job(self, batch: BatchSubmission) -> dict[str, Any]:
+        """The request. Raises Rejected, and Missing for an input outside of the account's buckets."""
+        buckets, options = self._named_buckets(), batch.options
+        role = options.role_arn or self._params.aws_batch_role_arn
+        if role is None:
+            raise Rejected("a batch at Bedrock needs a role: aws_batch_role_arn of the account, or role_arn")
+        buckets.holding(batch.input_file_id or "")
+        hours = _WINDOW_HOURS.fullmatch(batch.completion_window)
+        output = {"s3Uri": buckets.for_results(batch).uri}
+        if self._params.s3_encryption_key_id:
+            output["s3EncryptionKeyId"] = self._params.s3_encryption_key_id
+        return {
+            "jobName": options.job_name or batch.name,
+            "clientRequestToken": batch.name,
+            "roleArn": role,
+            "modelId": _model_id(batch.provider_model),
+            "modelInvocationType": "Converse",
+            "inputDataConfig": {"s3InputDataConfig": {"s3Uri": batch.input_file_id, "s3InputFormat": "JSONL"}},
+            "outputDataConfig": {"s3OutputDataConfig": output},
+            **({"timeoutDurationInHours": int(hours[1])} if hours else {}),
+        }
+
+    async def retrieve_batch(self, provider_batch_id: str) -> ProviderBatch:
+        """GetModelInvocationJob."""
+        return _provider_batch(await self._job_call("GET", provider_batch_id))
+
+    async def list_batches(self, after: str | None, limit: int) -> ProviderBatchPage:
+        """ListModelInvocationJobs."""
+        query = {"maxResults": str(min(limit, _MAX_PAGE)), "sortBy": "CreationTime", "sortOrder": "Descending"}
+        answer = await self._control("GET", "/model-invocation-jobs", query | ({"nextToken": after} if after else {}))
+        page = json_object(answer)
+        batches = tuple(_provider_batch(job) for job in page.get("invocationJobSummaries") or ())
+        return ProviderBatchPage(batches, page.get("nextToken") or None)
+
+    async def cancel_batch(self, provider_batch_id: str) -> None:
+        """StopModelInvocationJob; one that has ended, or is being stopped, is refused."""
+        try:
+            await self._job_call("POST", provider_batch_id, "/stop")
+        except (Rejected, RateLimited):
+            if (await self.retrieve_batch(provider_batch_id)).status not in ENDED | {"cancelling"}:
+                raise
+
+    @asynccontextmanager
+    async def read_batch_output(self, batch: ProviderBatch) -> AsyncIterator[AsyncIterator[list[BatchResult]]]:
+        """The lines of all files *.jsonl.out in the job's folder: its exact layout is not documented."""
+        job = await self._job_call("GET", batch.id)
+        found = await self._results_below(_folder(job), ".jsonl.out")
+        run = BatchRun(str(job.get("modelId")), batch.ended_at or 0)
+        async with self._open_results(batch, found, partial(self._result, run)) as results:
+            yield results
+
+    async def forget_batch(self, batch: ProviderBatch) -> None:
+        """Delete the results; a job itself cannot be deleted."""
+        with suppress(Missing):
+            await self._delete_results(_folder(await self._job_call("GET", batch.id)))
+
+    def _batch_reader(self, key: str, provider_model: str) -> Reader:
+        answer_id = hashlib.sha256(key.encode()).hexdigest()[:24]
+        return converse.Reader(f"chatcmpl-{answer_id}", provider_model)
+
+    def _result(self, run: BatchRun, line: dict[str, Any]) -> BatchResult:
+        """A record with its answer, or with its error in the answer's place."""
+        key = line["recordId"]
+        if error := line.get("error"):
+            code = int(error["errorCode"])
+            return BatchResult(key, code, error_body(code, str(error.get("errorMessage"))))
+        return self._batch_answer(key, run, line["modelOutput"])
+
+    async def _job_call(self, method: str, provider_batch_id: str, verb: str = "") -> dict[str, Any]:
+        """A call about one job. Raises Missing also for what no job is called."""
+        if not _JOB_ID.fullmatch(provider_batch_id):
+            raise Missing(f"there is no batch {provider_batch_id[:200]!r}")
+        path = f"/model-invocation-job/{quote(provider_batch_id, safe='')}{verb}"
+        return json_object(await self._control(method, path) or b"{}")
+
+    def _control_url(self, path: str, query: Mapping[str, str] | None = None) -> URL:
+        # A signature is over values that are encoded through and through, which yarl's are not.
+        encoded = urlencode(query or {}, quote_via=quote, safe="")
+        return URL(f"{self._params.control_url}{path}?{encoded}".rstrip("?"), encoded=True)
+
+    async def _control(self, method: str, path: str, query: Mapping[str, str] | None = None) -> bytes:
+        """A call about batches. What it does not find is no model, as in a chat, but a batch."""
+        url = self._control_url(path, query)
+        headers = await self._authorized(method, url, b"")
+        # Not an ordinary call: httpx would write the path of an ARN in another way than it is signed.
+        async with self._http.open(method, url, headers=headers) as answer:
+            content = await answer.read()
+        if answer.status >= 300:
+            failure = self._error(answer.status, answer.headers, content)
+            raise Missing(failure.message) if answer.status == 404 else failure
+        return content
 
     # --- errors -------------------------------------------------------------------------------------------------
 
@@ -249,6 +426,43 @@ def _message_of(content: bytes) -> str | None:
         return str(body.get("message") or body.get("Message") or "")[:2000] or None
     except (orjson.JSONDecodeError, AttributeError):
         return None
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+
+def _model_id(provider_model: str) -> str:
+    return provider_model.removeprefix(LITELLM_PREFIX)
+
+
+def _folder(job: Mapping[str, Any]) -> str:
+    """Where a job's results are (https://github.com/BerriAI/litellm/issues/16186)."""
+    output = (job.get("outputDataConfig") or {}).get("s3OutputDataConfig", {}).get("s3Uri")
+    if output is None or "jobArn" not in job:
+        raise Unavailable("the provider's answer does not say where the results are")
+    return f"{output.rstrip('/')}/{job['jobArn'].rpartition('/')[2]}"
+
+
+def _provider_batch(job: Mapping[str, Any]) -> ProviderBatch:
+    status = _STATUSES.get(str(job.get("status")))
+    if status is None or "jobArn" not in job:
+        raise Unavailable("the provider's answer is not a model invocation job")
+    message = job.get("message")
+    return ProviderBatch(
+        id=job["jobArn"],
+        status=status,
+        # A job that another client made has a token of its own.
+        name=job.get("clientRequestToken") or job.get("jobName"),
+        created_at=unix_seconds(job.get("submitTime")),
+        ended_at=unix_seconds(job.get("endTime")),
+        expires_at=unix_seconds(job.get("jobExpirationTime")),
+        endpoint=CHAT_ENDPOINT,
+        input_file_id=(job.get("inputDataConfig") or {}).get("s3InputDataConfig", {}).get("s3Uri"),
+        total=job.get("totalRecordCount"),
+        completed=job.get("successRecordCount"),
+        failed=job.get("errorRecordCount"),
+        errors=(BatchError(None, str(message)),) if message and status == "failed" else (),
+    )
 
 
 # --- event stream -----------------------------------------------------------------------------------------------
@@ -300,8 +514,8 @@ def _find(params: BedrockParams) -> Credentials | None:
     return DeferredRefreshableCredentials(role.fetch_credentials, "assume-role")
 
 
-def _bucket(params: BedrockParams, bucket: str, credentials: AwsCredentials, http: Http) -> Objects:
-    region = params.s3_region_name or params.aws_region_name
+def _opened(params: BedrockParams, credentials: AwsCredentials, http: Http, place: StoragePlace) -> Objects:
+    bucket, region = place.bucket, place.region or params.s3_region
     # S3 refuses a part of which it gets other bytes. The digest costs nothing: it is the one that is signed.
     config: S3Config = {"region": region, "checksum_algorithm": "SHA256"}
     if params.s3_endpoint_url:
@@ -321,4 +535,4 @@ def _bucket(params: BedrockParams, bucket: str, credentials: AwsCredentials, htt
 
     url = f"{params.s3_endpoint_url or f'https://s3.{region}.amazonaws.com'}/{bucket}"
     proof = Proof(http, url, authorized, partial(PartsSha256, PART_BYTES))
-    return Objects(store, "s3", bucket, params.s3_prefix, proof=proof)
+    return Objects(store, "s3", bucket, place.prefix, proof=proof)

@@ -1,13 +1,14 @@
-"""Gemini, as AI Studio serves it: the Files API and generateContent (wire.md §4).
+"""Gemini, as AI Studio serves it: the Files API, generateContent and its batches (wire.md §4).
 
-Contract: https://ai.google.dev/api/files and …/generate-content.
+Contract: https://ai.google.dev/api/files, …/generate-content and …/batch-api.
 """
 
 from __future__ import annotations
 
 from base64 import b64decode
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import quote
 
@@ -25,6 +26,7 @@ from app.errors import (
 )
 from app.formats import gemini
 from app.formats.answers import Reader
+from app.formats.batch_lines import CHAT_ENDPOINT, MAX_LINES, BatchResult, error_body
 from app.formats.openai import Chat
 from app.providers.checksums import verified
 from app.providers.http import (
@@ -39,14 +41,22 @@ from app.providers.http import (
     unix_seconds,
 )
 from app.providers.protocol import (
+    ENDED,
     PURPOSES,
+    BatchError,
+    BatchLimits,
+    BatchStatus,
+    BatchSubmission,
     Capabilities,
     FileContent,
     FileUpload,
+    ProviderBatch,
+    ProviderBatchPage,
     ProviderFile,
     ProviderFilePage,
+    StoragePlace,
 )
-from app.providers.translated import Call, Translating
+from app.providers.translated import BatchRun, Call, Translating, batch_results
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
@@ -54,6 +64,7 @@ MAX_PAGE = 100
 MAX_NAME = 512
 ALREADY_EXISTS = "ALREADY_EXISTS"
 API_KEY_INVALID = "API_KEY_INVALID"
+BATCH_SECONDS = 48 * 3600
 
 CAPABILITIES = Capabilities(
     purposes=PURPOSES,
@@ -75,6 +86,8 @@ CAPABILITIES = Capabilities(
     },
     # A request is at most 100 MB, base64 included, and a PDF in it 50 MB (wire.md §4b).
     inline_max_bytes={"text/*": 10 * 1024 * 1024, "*": 50_000_000},
+    # A batch is as large as a file may be; no number of lines is documented (wire.md §4e).
+    batch=BatchLimits(max_lines=MAX_LINES, max_bytes=2 * 1024**3),
 )
 
 
@@ -102,8 +115,8 @@ class GenerateContent(Translating):
     def _translate(self, chat: Chat) -> dict[str, Any]:
         return gemini.translate(chat)
 
-    def _reader(self, chat: Chat) -> Reader:
-        return gemini.Reader(chat.provider_model)
+    def _reader(self, provider_model: str) -> Reader:
+        return gemini.Reader(provider_model)
 
     def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
         """Status and documented code → our tree (wire.md §4b); never by the message's text."""
@@ -117,6 +130,38 @@ class GenerateContent(Translating):
         if status == 409:
             return RateLimited(message, code=ALREADY_EXISTS, retry_after_seconds=wait)
         return plain_error(status, message, wait=wait, code=error.get("status"))
+
+
+# A batch's state, which Gemini writes with BATCH_ before it and Vertex AI with JOB_ (wire.md §4e, §5e).
+STATUS_OF_STATE: Mapping[str, BatchStatus] = {
+    "STATE_PENDING": "validating",
+    "STATE_QUEUED": "validating",
+    "STATE_CANCELLING": "cancelling",
+    "STATE_SUCCEEDED": "completed",
+    "STATE_PARTIALLY_SUCCEEDED": "completed",
+    "STATE_FAILED": "failed",
+    "STATE_CANCELLED": "cancelled",
+    "STATE_EXPIRED": "expired",
+}
+# google.rpc.Code, with which a line of a batch fails → the HTTP status that google/rpc/code.proto gives it.
+STATUS_OF_CODE: Mapping[Any, int] = {
+    **{1: 499, 3: 400, 4: 504, 5: 404, 6: 409, 7: 403, 8: 429},
+    **{9: 400, 10: 409, 11: 400, 12: 501, 14: 503, 16: 401},
+}
+
+
+def status_of(state: Any) -> BatchStatus:
+    """OpenAI's word for a batch's state."""
+    return STATUS_OF_STATE.get(str(state).partition("_")[2], "in_progress")
+
+
+def failed_line(key: str, failure: Any) -> BatchResult:
+    """The result of a line that ended in a google.rpc.Status, or in its message alone."""
+    told = failure if isinstance(failure, dict) else {"message": failure}
+    code, message = told.get("code"), told.get("message") or "the request failed"
+    # Whether the code is Google's or HTTP's is unverified (wire.md §4e).
+    status = code if isinstance(code, int) and code >= 400 else STATUS_OF_CODE.get(code, 500)
+    return BatchResult(key, status, error_body(status, str(message)[:2000]))
 
 
 def verb_of(chat: Chat) -> str:
@@ -172,7 +217,9 @@ class Gemini(GenerateContent):
     async def upload_file(self, upload: FileUpload) -> ProviderFile:
         """The resumable protocol, with all bytes in the one request that also ends it; the name is the replica's."""
         file = await self._made(upload)
-        intact = upload.sha256 is None or file.sha256 in (None, upload.sha256())
+        # Unknown of a file that another gateway has uploaded.
+        sent = upload.sha256() if upload.sha256 else ""
+        intact = not sent or file.sha256 in (None, sent)
         return await verified(file, intact=intact, delete_file=self.delete_file)
 
     async def _made(self, upload: FileUpload) -> ProviderFile:
@@ -238,7 +285,7 @@ class Gemini(GenerateContent):
                 raise self._error(answer.status, answer.headers, await answer.read())
             yield FileContent(answer.content.iter_chunked(READ_CHUNK_BYTES), answer.content_length)
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
         """GET /files."""
         params = {"pageSize": str(min(limit, MAX_PAGE))} | ({"pageToken": after} if after else {})
         page = await self._call("GET", self._url("/files", params))
@@ -259,7 +306,11 @@ class Gemini(GenerateContent):
         return self._url(f"/files/{quote(provider_file_id.rpartition('/')[2], safe='')}{verb}")
 
     async def _file_call(self, method: str, provider_file_id: str) -> dict[str, Any]:
-        answer = await self._http.call(method, self._file_url(provider_file_id), headers=self._headers)
+        return await self._named_call(method, self._file_url(provider_file_id))
+
+    async def _named_call(self, method: str, url: URL) -> dict[str, Any]:
+        """A call about one file or batch."""
+        answer = await self._http.call(method, url, headers=self._headers)
         if answer.status_code == 403:
             raise await self._forbidden()
         if answer.status_code >= 300:
@@ -268,22 +319,139 @@ class Gemini(GenerateContent):
 
     async def _forbidden(self) -> ProviderError:
         """What a 403 on a file means: credentials that are good for something else are not the reason, so the file is
-        expired or foreign (wire.md §4b). Raises Unauthorized for those that are not."""
+        expired or foreign (wire.md §4b). Raises Unauthorized for those that are not. A batch's is unverified."""
         await self.check()
-        return Missing("the provider holds no such file for this account")
+        return Missing("the provider holds no such file or batch for this account")
 
     # --- chat ---------------------------------------------------------------------------------------------------
 
     async def _chat_call(self, chat: Chat, body: bytes) -> Call:
-        model = quote(chat.provider_model.removeprefix("models/"), safe="")
-        url = URL(f"{self._base}/models/{model}{verb_of(chat)}", encoded=True)
-        return Call(url, self._json_headers, body)
+        return Call(self._model_url(chat.provider_model, verb_of(chat)), self._json_headers, body)
+
+    def _model_url(self, provider_model: str, verb: str) -> URL:
+        return URL(f"{self._base}/models/{quote(provider_model.removeprefix('models/'), safe='')}{verb}", encoded=True)
 
     async def _blame_files(self, chat: Chat, failure: ProviderError) -> None:
         """Ask for each file: one that is gone is answered with a 403 (wire.md §4b), and so is much else."""
         if not failure.retryable:
             for file_id in chat.file_ids():
                 await self.retrieve_file(file_id)
+
+    # --- batches ------------------------------------------------------------------------------------------------
+
+    def _batch_line(self, key: str, chat: Chat, body: bytes) -> bytes:
+        return orjson.dumps({"key": key, "request": orjson.Fragment(body)})
+
+    async def create_batch(self, batch: BatchSubmission) -> ProviderBatch:
+        """POST /models/{model}:batchGenerateContent; the lines are in a file."""
+        if batch.input_file_id is None:
+            raise Rejected("the lines of a batch are in a file that was uploaded before", param="input_file_id")
+        lines = {"fileName": f"files/{batch.input_file_id.rpartition('/')[2]}"}
+        body = orjson.dumps({"batch": {"displayName": batch.name, "inputConfig": lines}})
+        url = self._model_url(batch.provider_model, ":batchGenerateContent")
+        try:
+            content = await self._submitted(url, self._json_headers, body)
+        except Unauthorized:
+            # For a file that is gone (wire.md §4b), perhaps.
+            await self.retrieve_file(batch.input_file_id)
+            raise
+        with after_acceptance():
+            return _provider_batch(json_object(content))
+
+    async def retrieve_batch(self, provider_batch_id: str) -> ProviderBatch:
+        """GET /batches/{name}."""
+        return _provider_batch(await self._named_call("GET", self._batch_url(provider_batch_id)))
+
+    async def list_batches(self, after: str | None, limit: int) -> ProviderBatchPage:
+        """GET /batches."""
+        params = {"pageSize": str(min(limit, MAX_PAGE))} | ({"pageToken": after} if after else {})
+        page = await self._call("GET", self._url("/batches", params))
+        batches = tuple(_provider_batch(item) for item in page.get("operations") or ())
+        return ProviderBatchPage(batches, page.get("nextPageToken") or None)
+
+    async def cancel_batch(self, provider_batch_id: str) -> None:
+        """POST /batches/{name}:cancel; what one that has ended is answered with is unverified."""
+        try:
+            await self._named_call("POST", self._batch_url(provider_batch_id, ":cancel"))
+        except Rejected:
+            if (await self.retrieve_batch(provider_batch_id)).status not in ENDED:
+                raise
+
+    @asynccontextmanager
+    async def read_batch_output(self, batch: ProviderBatch) -> AsyncIterator[AsyncIterator[list[BatchResult]]]:
+        """The lines of the responses' file, or the answers that stand in the batch itself."""
+        operation = await self._named_call("GET", self._batch_url(batch.id))
+        model = str(_metadata(operation).get("model") or "").removeprefix("models/")
+        result_of = partial(self._result, BatchRun(model, batch.ended_at or 0))
+        output = _output(operation)
+        if file_id := output.get("responsesFile"):
+            async with self.read_file(file_id) as content:
+                yield batch_results(content.chunks, result_of)
+        else:
+            yield batch_results(_inlined(output), result_of)
+
+    def _result(self, run: BatchRun, line: Any) -> BatchResult:
+        """What a line of the responses says, or an answer in the batch itself, whose key is in its metadata."""
+        key = str(line["key"] if "key" in line else line["metadata"]["key"])
+        if answer := line.get("response"):
+            return self._batch_answer(key, run, answer)
+        return failed_line(key, line.get("error") or line.get("status"))
+
+    async def forget_batch(self, batch: ProviderBatch) -> None:
+        """DELETE the file of the responses, then the batch."""
+        with suppress(Missing):
+            operation = await self._named_call("GET", self._batch_url(batch.id))
+            if file_id := _output(operation).get("responsesFile"):
+                with suppress(Missing):
+                    await self.delete_file(file_id)
+            await self._named_call("DELETE", self._batch_url(batch.id))
+
+    def _batch_url(self, provider_batch_id: str, verb: str = "") -> URL:
+        return self._url(f"/batches/{quote(provider_batch_id.rpartition('/')[2], safe='')}{verb}")
+
+
+def _provider_batch(operation: Mapping[str, Any]) -> ProviderBatch:
+    if not isinstance(operation, dict) or "name" not in operation:
+        raise Unavailable("the provider's answer is not a batch")
+    metadata = _metadata(operation)
+    created_at, counts = unix_seconds(metadata.get("createTime")), metadata.get("batchStats") or {}
+    failure = operation.get("error") or {}
+    status = status_of(metadata.get("state"))
+    return ProviderBatch(
+        id=str(operation["name"]),
+        status=status,
+        name=metadata.get("displayName"),
+        created_at=created_at,
+        ended_at=unix_seconds(metadata.get("endTime")),
+        expires_at=None if created_at is None else created_at + BATCH_SECONDS,
+        endpoint=CHAT_ENDPOINT,
+        input_file_id=(metadata.get("inputConfig") or {}).get("fileName"),
+        total=_count(counts, "requestCount"),
+        completed=_count(counts, "successfulRequestCount"),
+        failed=_count(counts, "failedRequestCount"),
+        errors=(BatchError(None, str(failure.get("message"))[:2000]),) if status == "failed" else (),
+    )
+
+
+def _metadata(operation: Mapping[str, Any]) -> Mapping[str, Any]:
+    return operation.get("metadata") or {}
+
+
+def _output(operation: Mapping[str, Any]) -> dict[str, Any]:
+    """Where the results are: the SDK reads it in the metadata, the documentation in the response (wire.md §4e). A batch
+    that was cancelled or has expired has none."""
+    return {**(operation.get("response") or {}), **(_metadata(operation).get("output") or {})}
+
+
+async def _inlined(output: Mapping[str, Any]) -> AsyncIterator[bytes]:
+    """The answers that stand in the batch itself, as the lines that a file has."""
+    for answer in (output.get("inlinedResponses") or {}).get("inlinedResponses") or ():
+        yield orjson.dumps(answer) + b"\n"
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int | None:
+    """An int64, which is a text in JSON; one that is 0 is left out."""
+    return int(counts.get(name, 0)) if counts else None
 
 
 def _provider_file(item: Any) -> ProviderFile:

@@ -10,9 +10,9 @@ import re
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import quote, unquote
 
 import obstore
@@ -30,13 +30,19 @@ from app.errors import (
     Missing,
     ProviderError,
     RateLimited,
+    Rejected,
     Unauthorized,
     Unavailable,
-    Unsupported,
 )
 from app.providers.checksums import Checksum, counted, verified
 from app.providers.http import READ_CHUNK_BYTES, Http, plain_error
-from app.providers.protocol import FileContent, FileUpload, ProviderFile, ProviderFilePage, UploadInterrupted
+from app.providers.protocol import (
+    FileContent,
+    FileUpload,
+    ProviderFile,
+    ProviderFilePage,
+    UploadInterrupted,
+)
 
 if TYPE_CHECKING:
     from obstore import GetOptions, ObjectMeta
@@ -51,6 +57,10 @@ NOT_OURS = "the object store refused the gateway's credentials"
 _STATUS = re.compile(r"status code: (\d{3})")
 # The refusal of bytes that are not those of their digest any more.
 _DAMAGED = re.compile(r"<Code>(BadDigest|XAmzContentSHA256Mismatch)</Code>")
+# What no object is called here: some HTTP client would take it for another path, or refuse it.
+NO_KEY = re.compile(r"(^|/)\.{0,2}(/|$)|[\x00-\x1f\x7f]")
+# One page of a list, as long as both vendors make them.
+_PAGE = 1000
 _FILENAME = re.compile(r"filename\*=UTF-8''([^;]+)")
 # Retrying is the wrappers' business.
 NO_RETRIES: RetryConfig = {"max_retries": 0}
@@ -92,14 +102,23 @@ class Objects:
     conditional_puts: bool = True
     proof: Proof | None = None
 
+    @property
+    def uri(self) -> str:
+        """That of the folder."""
+        return f"{self.scheme}://{self.bucket}/{self.prefix}"
+
     def file_id_of(self, replica_id: str) -> str:
         """The id that a replica's object has, or would have."""
-        return f"{self.scheme}://{self.bucket}/{self.prefix}{replica_id}"
+        return self.uri + replica_id
+
+    def below(self, folder: str) -> Objects:
+        """The objects of a folder in this one."""
+        return replace(self, prefix=f"{self.prefix}{folder}/")
 
     async def check(self) -> None:
         """List one object: it needs bucket and credentials."""
         try:
-            await self.list_files(None, 1)
+            await self.page(None, 1)
         except Missing as failure:
             raise self._no_bucket() from failure
 
@@ -227,8 +246,10 @@ class Objects:
 
         yield FileContent(chunks(), found.meta["size"])
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """One page below the prefix, by key. A list knows no filenames."""
+    async def page(self, after: str | None, limit: int) -> ProviderFilePage:
+        """One page below the prefix, by key. A list knows no filenames. Raises Rejected for what is no cursor."""
+        if after is not None and NO_KEY.search(after):
+            raise Rejected(f"{after[:200]!r} begins no page", param="after")
         with _errors():
             pages = obstore.list(self.store, self.prefix, offset=after, chunk_size=limit)
             page: Sequence[ObjectMeta] = await anext(aiter(pages), [])
@@ -244,6 +265,17 @@ class Objects:
         )
         return ProviderFilePage(files, page[-1]["path"] if len(page) == limit else None)
 
+    async def file_ids(self, ending: str) -> list[str]:
+        """All objects below the prefix whose key ends so."""
+        found: list[str] = []
+        after: str | None = None
+        while True:
+            page = await self.page(after, _PAGE)
+            found += (file.id for file in page.files if file.id.endswith(ending))
+            after = page.after
+            if after is None:
+                return found
+
     async def delete_file(self, provider_file_id: str) -> None:
         """Delete an object. S3 does not say whether there was one."""
         with _errors():
@@ -253,54 +285,11 @@ class Objects:
         return Missing(f"there is no bucket {self.bucket}")
 
     def _key(self, provider_file_id: str) -> str:
+        """An object's key. Raises Missing for an id that is none of an object below the prefix."""
         key = provider_file_id.removeprefix(f"{self.scheme}://{self.bucket}/")
-        if key == provider_file_id:
-            raise Missing(f"{provider_file_id[:200]!r} is not in the bucket {self.bucket}")
+        if key == provider_file_id or not key.startswith(self.prefix) or NO_KEY.search(key):
+            raise Missing(f"{provider_file_id[:200]!r} is not in {self.uri}")
         return key
-
-
-class FilesInBucket:
-    """The file verbs of a provider whose files are objects. Without a bucket an account keeps none.
-
-    `bucket_param` is the parameter that names the bucket.
-    """
-
-    bucket_param: ClassVar[str]
-    _bucket: Objects | None
-
-    async def _objects(self) -> Objects:
-        return self._named_bucket()
-
-    def _named_bucket(self) -> Objects:
-        if self._bucket is None:
-            raise Unsupported(f"this account keeps no files: it has no {self.bucket_param}")
-        return self._bucket
-
-    async def upload_file(self, upload: FileUpload) -> ProviderFile:
-        """Put an object. A bucket has no purposes, and no expiry but its own."""
-        return await (await self._objects()).upload_file(upload)
-
-    async def retrieve_file(self, provider_file_id: str) -> ProviderFile:
-        """See Provider."""
-        return await (await self._objects()).retrieve_file(provider_file_id)
-
-    @asynccontextmanager
-    async def read_file(self, provider_file_id: str) -> AsyncIterator[FileContent]:
-        """See Provider."""
-        async with (await self._objects()).read_file(provider_file_id) as content:
-            yield content
-
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """See Provider."""
-        return await (await self._objects()).list_files(after, limit)
-
-    async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        await (await self._objects()).delete_file(provider_file_id)
-
-    def chosen_file_id(self, replica_id: str) -> str:
-        """See Provider."""
-        return self._named_bucket().file_id_of(replica_id)
 
 
 async def _first_part(chunks: AsyncIterator[bytes]) -> tuple[deque[bytes], bool]:

@@ -1,14 +1,16 @@
 """OpenAI, and every server that speaks its API at another base URL.
 
-Contract: https://platform.openai.com/docs/api-reference/files and …/chat.
+Contract: https://platform.openai.com/docs/api-reference/files, …/chat and …/batch.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, suppress
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
+from urllib.parse import quote
 
 import aiohttp
 import orjson
@@ -16,12 +18,15 @@ from pydantic import BaseModel, ConfigDict, SecretStr, field_validator
 from yarl import URL
 
 from app.errors import (
+    Missing,
     ProviderError,
     QuotaExceeded,
+    RateLimited,
     Rejected,
     Unavailable,
     Unsupported,
 )
+from app.formats.batch_lines import CHAT_ENDPOINT, ENDPOINTS, BadLine, BatchResult, Lines
 from app.providers.absent import WithoutBatches, WithoutFiles
 from app.providers.http import (
     CHAT_READ_SECONDS,
@@ -33,17 +38,26 @@ from app.providers.http import (
     plain_error,
     retry_after_seconds,
     send_multipart,
+    unix_seconds,
 )
 from app.providers.protocol import (
+    ENDED,
     NO_LIMIT,
     PURPOSES,
+    BatchError,
+    BatchLimits,
+    BatchStatus,
+    BatchSubmission,
     Capabilities,
     Carriage,
     ChatRequest,
     FileContent,
     FileUpload,
+    ProviderBatch,
+    ProviderBatchPage,
     ProviderFile,
     ProviderFilePage,
+    StoragePlace,
 )
 
 # --- declaration ------------------------------------------------------------------------------------------------
@@ -63,6 +77,10 @@ CHAT_FILES: Mapping[str, Carriage] = {
 
 VENDOR_HOSTS = (".openai.com", ".openai.azure.com", ".services.ai.azure.com", ".cognitiveservices.azure.com")
 REASONING = b'"reasoning_content"'
+# The pair of a batch's metadata that is its name, and how many pairs there may be (wire.md §8.3).
+NAME_PAIR = "filemux"
+MAX_METADATA_PAIRS = 16
+BATCH_STATUSES: Mapping[str, BatchStatus] = {status: status for status in get_args(BatchStatus)}
 
 CAPABILITIES = Capabilities(
     purposes=PURPOSES,
@@ -78,6 +96,7 @@ CAPABILITIES = Capabilities(
     # All file inputs of a request are at most 50 MB together (wire.md §1c).
     inline_max_bytes={"text/*": 10 * 1024 * 1024, "*": 20 * 1024 * 1024},
     speaks_openai=True,
+    batch=BatchLimits(endpoints=ENDPOINTS),
 )
 
 
@@ -103,7 +122,7 @@ class CompatibleParams(OpenAIParams):
     api_key: SecretStr | None = None  # type: ignore[assignment]
 
 
-class OpenAI(WithoutBatches):
+class OpenAI:
     """One OpenAI account."""
 
     capabilities: Capabilities = CAPABILITIES
@@ -124,10 +143,12 @@ class OpenAI(WithoutBatches):
 
     def _connect(self, base: str, headers: dict[str, str], http: Http, query: Mapping[str, str] | None = None) -> None:
         self._base, self._headers, self._http, self._query = base, headers, http, dict(query or {})
-        self._chat_headers = {**headers, "content-type": "application/json"}
+        self._json_headers = {**headers, "content-type": "application/json"}
         if not str(URL(base).host).endswith(VENDOR_HOSTS):
-            # Whoever speaks this API at another host has limits of its own, and tells them with a 413.
-            self.capabilities = replace(self.capabilities, max_file_bytes=NO_LIMIT)
+            # Whoever speaks this API at another host has limits of its own, and tells them with a 413; nor is it sure
+            # that it gives a batch's metadata back.
+            batch = replace(self.capabilities.batch, max_lines=NO_LIMIT, max_bytes=NO_LIMIT, named=False)
+            self.capabilities = replace(self.capabilities, max_file_bytes=NO_LIMIT, batch=batch)
         self._chat_urls: dict[str, URL] = {}
 
     def _url(self, path: str, params: Mapping[str, str] | None = None) -> URL:
@@ -165,7 +186,7 @@ class OpenAI(WithoutBatches):
         url = self._url(f"/files/{provider_file_id}/content")
         return self._http.content(url, headers=self._headers, error_of=self._error)
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
         """GET /files, newest first."""
         params = {"limit": str(limit), "order": "desc"}
         if after:
@@ -206,11 +227,79 @@ class OpenAI(WithoutBatches):
         url = self._chat_urls.get(model)
         if url is None:
             url = self._chat_urls[model] = self._url(self._chat_path(model))
-        body = request.body
-        if self.forgets_reasoning and REASONING in body:
-            body = without_reasoning(body)
-        read_seconds = request.timeout_seconds or CHAT_READ_SECONDS
-        return self._http.open("POST", url, headers=self._chat_headers, body=body, read_seconds=read_seconds)
+        body, read_seconds = self._chat_body(request), request.timeout_seconds or CHAT_READ_SECONDS
+        return self._http.open("POST", url, headers=self._json_headers, body=body, read_seconds=read_seconds)
+
+    def _chat_body(self, request: ChatRequest) -> bytes:
+        forgets = self.forgets_reasoning and REASONING in request.body
+        return without_reasoning(request.body) if forgets else request.body
+
+    # --- batches ------------------------------------------------------------------------------------------------
+
+    def batch_line(self, key: str, endpoint: str, request: ChatRequest) -> bytes:
+        """OpenAI's own line."""
+        if endpoint not in self.capabilities.batch.endpoints:
+            raise Unsupported(f"this provider runs no batches of {endpoint}", param="url")
+        body = self._chat_body(request) if endpoint == CHAT_ENDPOINT else request.body
+        # Within JSON's texts there is no newline (RFC 8259 §7), so those that there are separate nothing.
+        one_line = orjson.Fragment(body.replace(b"\n", b" "))
+        return orjson.dumps({"custom_id": key, "method": "POST", "url": endpoint, "body": one_line})
+
+    async def create_batch(self, batch: BatchSubmission) -> ProviderBatch:
+        """POST /batches; its name is a pair of its metadata, unless those of the caller leave no room."""
+        metadata = dict(batch.metadata)
+        if len(metadata) < MAX_METADATA_PAIRS:
+            metadata[NAME_PAIR] = batch.name
+        body = orjson.dumps(
+            {
+                "input_file_id": batch.input_file_id,
+                "endpoint": batch.endpoint,
+                "completion_window": batch.completion_window,
+                "metadata": metadata,
+            }
+        )
+        async with self._http.open("POST", self._url("/batches"), headers=self._json_headers, body=body) as answer:
+            content = await self._accepted(answer)
+        with after_acceptance():
+            return _provider_batch(json_object(content))
+
+    async def retrieve_batch(self, provider_batch_id: str) -> ProviderBatch:
+        """GET /batches/{id}."""
+        return _provider_batch(await self._call("GET", _batch_path(provider_batch_id)))
+
+    async def list_batches(self, after: str | None, limit: int) -> ProviderBatchPage:
+        """GET /batches, newest first; older versions of Azure's wrap them in `value` (wire.md §2e)."""
+        params = {"limit": str(limit)} | ({"after": after} if after else {})
+        page = await self._call("GET", "/batches", params)
+        batches = tuple(_provider_batch(item) for item in page.get("data") or page.get("value") or ())
+        return ProviderBatchPage(batches, batches[-1].id if batches and page.get("has_more") else None)
+
+    async def cancel_batch(self, provider_batch_id: str) -> None:
+        """POST /batches/{id}/cancel; refused with 400 or 409 for one that has ended or is being cancelled."""
+        try:
+            await self._call("POST", _batch_path(provider_batch_id) + "/cancel")
+        except (Rejected, RateLimited):
+            batch = await self.retrieve_batch(provider_batch_id)
+            if batch.status not in ENDED | {"cancelling"}:
+                raise
+
+    def read_batch_output(self, batch: ProviderBatch) -> AbstractAsyncContextManager[AsyncIterator[list[BatchResult]]]:
+        """The lines of the output file, then those of the error file."""
+        return aclosing(self._results(batch))
+
+    async def _results(self, batch: ProviderBatch) -> AsyncGenerator[list[BatchResult], None]:
+        for file_id in _result_files(batch):
+            lines = Lines()
+            async with self.read_file(file_id) as content:
+                async for chunk in content.chunks:
+                    yield await asyncio.to_thread(_results_of, lines.of(chunk))
+            yield _results_of(lines.rest())
+
+    async def forget_batch(self, batch: ProviderBatch) -> None:
+        """Delete the output and the error file."""
+        for file_id in _result_files(batch):
+            with suppress(Missing):
+                await self.delete_file(file_id)
 
     # --- errors -------------------------------------------------------------------------------------------------
 
@@ -231,8 +320,8 @@ class OpenAI(WithoutBatches):
         return plain_error(status, message, wait=retry_after_seconds(headers), param=param, code=code)
 
 
-class Compatible(WithoutFiles, OpenAI):
-    """A server that speaks OpenAI's chat completions but has no Files API, such as vLLM (wire.md §7)."""
+class Compatible(WithoutFiles, WithoutBatches, OpenAI):
+    """A server that speaks OpenAI's chat completions but has no Files and Batch API, such as vLLM (wire.md §7)."""
 
     # Many of them have the field themselves.
     forgets_reasoning = False
@@ -300,3 +389,66 @@ def _provider_file(item: Any) -> ProviderFile:
 
 def _unix_seconds(value: Any) -> int | None:
     return int(value) if isinstance(value, int | float) else None
+
+
+def _batch_path(provider_batch_id: str) -> str:
+    return f"/batches/{quote(provider_batch_id, safe='')}"
+
+
+def _result_files(batch: ProviderBatch) -> list[str]:
+    return [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
+
+
+def _provider_batch(item: Any) -> ProviderBatch:
+    """A batch in any of the ways in which OpenAI and Azure describe one (wire.md §1e, §2e)."""
+    status = BATCH_STATUSES.get(str(item.get("status")).lower()) if isinstance(item, dict) else None
+    if status is None or "id" not in item:
+        raise Unavailable("the provider's answer is not a batch")
+    counts = item.get("request_counts") or {}
+    metadata = dict(item.get("metadata") or {})
+    ends = (_moment(item.get(f"{end}_at")) for end in sorted(ENDED))
+    return ProviderBatch(
+        id=str(item["id"]),
+        status=status,
+        name=metadata.pop(NAME_PAIR, None),
+        created_at=_moment(item.get("created_at")),
+        in_progress_at=_moment(item.get("in_progress_at")),
+        ended_at=next(filter(None, ends), None),
+        expires_at=_moment(item.get("expires_at")),
+        endpoint=item.get("endpoint"),
+        input_file_id=item.get("input_file_id"),
+        output_file_id=item.get("output_file_id"),
+        error_file_id=item.get("error_file_id"),
+        total=counts.get("total"),
+        completed=counts.get("completed"),
+        failed=counts.get("failed"),
+        errors=tuple(_batch_error(error) for error in (item.get("errors") or {}).get("data") or ()),
+        metadata=metadata,
+    )
+
+
+def _batch_error(error: dict[str, Any]) -> BatchError:
+    return BatchError(error.get("code"), str(error.get("message")), error.get("line"), error.get("param"))
+
+
+def _moment(value: Any) -> int | None:
+    """Unix seconds, which older versions of Azure's write as a date; 0 is none."""
+    with suppress(ValueError):
+        return _unix_seconds(value) or unix_seconds(value)
+    return None
+
+
+def _results_of(lines: Iterable[tuple[int, bytes]]) -> list[BatchResult]:
+    """The results that these lines of an output or error file tell. Raises Unavailable."""
+    try:
+        return [_result(orjson.loads(content)) for _, content in lines]
+    except (BadLine, orjson.JSONDecodeError, KeyError, TypeError, AttributeError) as failure:
+        reason = f"a line of the batch's results cannot be read ({type(failure).__name__})"
+        raise Unavailable(reason) from failure
+
+
+def _result(line: dict[str, Any]) -> BatchResult:
+    key, response = line["custom_id"], line.get("response")
+    if response and response.get("status_code"):
+        return BatchResult(key, response["status_code"], orjson.dumps(response["body"]))
+    return BatchResult(key, code=line["error"].get("code"), message=line["error"]["message"])

@@ -32,6 +32,7 @@ class BatchLimits:
     min_lines         fewer are refused
     max_lines, max_bytes
     inline_files      a file that a line refers to travels inside of it, whatever chats do
+    named             it keeps our name for a batch, so one whose creation was not answered is found by it
     repeatable        to create one of the same name again makes no second one
     """
 
@@ -40,6 +41,7 @@ class BatchLimits:
     max_lines: int = 50_000
     max_bytes: int = 200 * 1024 * 1024
     inline_files: bool = False
+    named: bool = True
     repeatable: bool = False
 
 
@@ -112,12 +114,23 @@ class UploadInterrupted(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class StoragePlace:
+    """A folder in a bucket, where a provider's files are objects: `prefix` is empty or ends in a slash. Without a
+    `region` it is the account's."""
+
+    bucket: str
+    prefix: str = ""
+    region: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FileUpload:
     """A file on its way to a provider.
 
     `open` begins the bytes from the start each time it is called, so an upload can be repeated. If `size_bytes` was
     promised to the provider, they raise UploadInterrupted rather than break the promise. `sha256` tells, once they were
-    all read, their hexadecimal digest, where whoever has them knows it.
+    all read, their hexadecimal digest, where whoever has them knows it. `storage` is the folder that it goes to instead
+    of the account's own, where the provider keeps files in buckets; another provider takes no notice of it.
     """
 
     replica_id: str
@@ -128,6 +141,7 @@ class FileUpload:
     expires_after_seconds: int | None
     open: Callable[[], AsyncIterator[bytes]] = field(repr=False)
     sha256: Callable[[], str] | None = field(default=None, repr=False)
+    storage: StoragePlace | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,8 +300,8 @@ class Provider(Protocol):
     def read_file(self, provider_file_id: str) -> AbstractAsyncContextManager[FileContent]:
         """Open a file's bytes. Raises Missing, or Rejected where the provider gives no uploads back."""
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
-        """One page, oldest or newest first as the provider does it."""
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
+        """One page, oldest or newest first as the provider does it; of `storage` as FileUpload has it."""
 
     async def delete_file(self, provider_file_id: str) -> None:
         """Delete a file. Raises Missing when it is not there: the caller counts that as done."""

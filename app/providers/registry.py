@@ -69,6 +69,7 @@ def _bedrock() -> ProviderKind:
     environment = {
         "aws_region_name": ("AWS_REGION", "AWS_DEFAULT_REGION"),
         "api_key": ("AWS_BEARER_TOKEN_BEDROCK",),
+        "aws_batch_role_arn": ("AWS_BATCH_ROLE_ARN",),
     }
     return ProviderKind(
         "bedrock", bedrock.Bedrock, bedrock.BedrockParams, bedrock.CAPABILITIES, environment=environment

@@ -1,12 +1,12 @@
-"""Chats with a provider that has a format of its own: translated there and back, whole or streamed."""
+"""Chats with a provider that has a format of its own: translated there and back, whole, streamed or in batches."""
 
 from __future__ import annotations
 
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import AsyncExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -14,15 +14,17 @@ import aiohttp
 import orjson
 from yarl import URL
 
-from app.errors import Missing, ProviderError, Rejected, Unavailable
+from app.errors import Missing, ProviderError, Rejected, Unavailable, Unsupported
 from app.formats.answers import Chunks, Head, Reader, completion
+from app.formats.batch_lines import BadLine, BatchResult, Lines
 from app.formats.openai import Chat
-from app.providers.absent import WithoutBatches
 from app.providers.http import CHAT_READ_SECONDS, READ_CHUNK_BYTES, Http, connection_errors
-from app.providers.protocol import ChatRequest
+from app.providers.protocol import Capabilities, ChatRequest
 
 # From here on translating takes longer than asking a thread.
 LARGE_BODY_BYTES = 256 * 1024
+# What reading an answer raises that is not what the vendor documents.
+UNREADABLE = (KeyError, TypeError, ValueError, AttributeError, IndexError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +36,19 @@ class Call:
     body: bytes = field(repr=False)
 
 
-class Translating(WithoutBatches, ABC):
-    """The chat half of a provider; a subclass knows its format, its URL and its errors."""
+@dataclass(frozen=True, slots=True)
+class BatchRun:
+    """What all answers of one batch have in common; results that are read twice are the same."""
+
+    provider_model: str
+    ended_at: int
+
+
+class Translating(ABC):
+    """The chats of a provider, and the lines of its batches; a subclass knows its format, its URLs and its errors."""
 
     name: ClassVar[str]
+    capabilities: Capabilities
     _http: Http
 
     @abstractmethod
@@ -49,8 +60,12 @@ class Translating(WithoutBatches, ABC):
         """Where the translated request goes, and with which headers."""
 
     @abstractmethod
-    def _reader(self, chat: Chat) -> Reader:
-        """Reads the answer to one chat."""
+    def _reader(self, provider_model: str) -> Reader:
+        """Reads one answer of a model."""
+
+    @abstractmethod
+    def _batch_line(self, key: str, chat: Chat, body: bytes) -> bytes:
+        """A line of a batch around its translated body."""
 
     @abstractmethod
     def _error(self, status: int, headers: Mapping[str, str], content: bytes) -> ProviderError:
@@ -66,7 +81,7 @@ class Translating(WithoutBatches, ABC):
         async with self._open(request, call) as answer:
             content = await answer.read()
             await self._accept(chat, answer, content)
-        reader = self._reader(chat)
+        reader = self._reader(chat.provider_model)
         with _understood():
             return completion(_head(chat), reader, reader.whole(orjson.loads(content)))
 
@@ -81,17 +96,14 @@ class Translating(WithoutBatches, ABC):
         except BaseException:
             await stack.aclose()
             raise
-        return TranslatedStream(self._events(_chunks(answer)), self._reader(chat), chat, stack)
+        return TranslatedStream(self._events(_chunks(answer)), self._reader(chat.provider_model), chat, stack)
 
     async def _accept(self, chat: Chat, answer: aiohttp.ClientResponse, content: bytes) -> None:
         if answer.status < 300:
             return
         failure = self._error(answer.status, answer.headers, content)
         await self._blame_files(chat, failure)
-        if isinstance(failure, Missing):
-            # What is missing is the model, or the route.
-            raise Rejected(failure.message, code="model_not_found")
-        raise failure
+        raise _without_missing(failure)
 
     async def _blame_files(self, chat: Chat, failure: ProviderError) -> None:
         """Raise Missing when a chat failed for a file that the provider does not hold."""
@@ -122,6 +134,62 @@ class Translating(WithoutBatches, ABC):
     def _open(self, request: ChatRequest, call: Call) -> Any:
         read_seconds = request.timeout_seconds or CHAT_READ_SECONDS
         return self._http.open("POST", call.url, headers=call.headers, body=call.body, read_seconds=read_seconds)
+
+    # --- batches ------------------------------------------------------------------------------------------------
+
+    def batch_line(self, key: str, endpoint: str, request: ChatRequest) -> bytes:
+        """See Provider."""
+        if endpoint not in self.capabilities.batch.endpoints:
+            raise Unsupported(f"this provider runs no batches of {endpoint}")
+        chat, body = self.translated(request)
+        if chat.request.stream:
+            raise Rejected("a batch does not stream: leave it out", param="stream")
+        return self._batch_line(key, chat, body)
+
+    async def _submitted(self, url: URL, headers: Mapping[str, str], body: bytes | AsyncIterator[bytes]) -> bytes:
+        """What a POST that makes a batch is answered with. An error with `outcome_unknown` may have left one there."""
+        async with self._http.open("POST", url, headers=headers, body=body, read_seconds=CHAT_READ_SECONDS) as answer:
+            content = await answer.read()
+            if answer.status >= 300:
+                raise _without_missing(self._error(answer.status, answer.headers, content))
+            return content
+
+    def _batch_reader(self, _key: str, provider_model: str) -> Reader:
+        """Reads the answer to a line; whatever the vendor leaves open is the same each time."""
+        return self._reader(provider_model)
+
+    def _batch_answer(self, key: str, run: BatchRun, answer: Any) -> BatchResult:
+        """The result of a line that the vendor has answered; one that cannot be read has failed, and no other with
+        it."""
+        reader = self._batch_reader(key, run.provider_model)
+        try:
+            with _understood():
+                return BatchResult(key, 200, completion(Head(run.ended_at), reader, reader.whole(answer)))
+        except ProviderError as failure:
+            return BatchResult(key, failure.status, failure.body())
+
+
+async def batch_results(
+    chunks: AsyncIterator[bytes], result_of: Callable[[Any], BatchResult]
+) -> AsyncGenerator[list[BatchResult], None]:
+    """The results in a file of JSON lines, as many at a time as arrive together. They are read in a thread: a batch
+    may have hundreds of MB of them. A line that does not even tell its key has no result."""
+    lines = Lines()
+    try:
+        async for chunk in chunks:
+            if found := list(lines.of(chunk)):
+                yield await asyncio.to_thread(_results, found, result_of)
+        yield _results(list(lines.rest()), result_of)
+    except BadLine as failure:
+        raise Unavailable(f"the provider's results cannot be read ({failure})") from failure
+
+
+def _results(lines: list[tuple[int, bytes]], result_of: Callable[[Any], BatchResult]) -> list[BatchResult]:
+    found = []
+    for _, line in lines:
+        with suppress(*UNREADABLE):
+            found.append(result_of(orjson.loads(line)))
+    return found
 
 
 class TranslatedStream:
@@ -179,6 +247,11 @@ async def _chunks(answer: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
             yield chunk
 
 
+def _without_missing(failure: ProviderError) -> ProviderError:
+    """What is missing when it is no file: the model, or the route."""
+    return Rejected(failure.message, code="model_not_found") if isinstance(failure, Missing) else failure
+
+
 def _head(chat: Chat) -> Head:
     return Head(int(time.time()), tuple(dict.fromkeys(chat.parameters.dropped)))
 
@@ -188,6 +261,6 @@ def _understood() -> Iterator[None]:
     """An answer that is not what the vendor documents is as good as none."""
     try:
         yield
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as failure:
+    except UNREADABLE as failure:
         reason = f"the provider's answer cannot be read ({type(failure).__name__}: {failure})"
         raise Unavailable(reason[:300]) from failure

@@ -18,6 +18,7 @@ from app.providers.protocol import (
     ProviderBatchPage,
     ProviderFile,
     ProviderFilePage,
+    StoragePlace,
 )
 
 
@@ -58,10 +59,10 @@ class Wrapped:
             async with self._provider.read_file(provider_file_id) as content:
                 yield content
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
         """See Provider."""
         with self._around("list_files"):
-            return await self._provider.list_files(after, limit)
+            return await self._provider.list_files(after, limit, storage)
 
     async def delete_file(self, provider_file_id: str) -> None:
         """See Provider."""

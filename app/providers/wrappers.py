@@ -16,7 +16,7 @@ import stamina
 from prometheus_client import Histogram
 
 from app.errors import ProviderError, Unavailable
-from app.providers.protocol import FileUpload, Provider, ProviderFile, ProviderFilePage
+from app.providers.protocol import FileUpload, Provider, ProviderFile, ProviderFilePage, StoragePlace
 from app.providers.wrapped import Wrapped
 
 PROVIDER_SECONDS = Histogram(
@@ -88,9 +88,9 @@ class Retrying(Wrapped):
         """See Provider."""
         return await self._retry(self._provider.retrieve_file, provider_file_id)
 
-    async def list_files(self, after: str | None, limit: int) -> ProviderFilePage:
+    async def list_files(self, after: str | None, limit: int, storage: StoragePlace | None = None) -> ProviderFilePage:
         """See Provider."""
-        return await self._retry(self._provider.list_files, after, limit)
+        return await self._retry(self._provider.list_files, after, limit, storage)
 
     def _worth_another_try(self, failure: Exception) -> bool | float:
         """False, True (wait as the policy says), or the seconds that the provider asked for."""

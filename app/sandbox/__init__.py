@@ -18,17 +18,20 @@ data_urls     bytes that come inline, as base64
 model         the simulated model: says which bytes it was given
 
 A provider and its parts (`_files` of openai is openai_files):
-openai        Files, Models, Chat Completions: _files, _chat, _parts, _completion, _answers
-azure         the same wire with Azure's paths, keys, ids, purposes and errors
-anthropic     Files, Models, Messages: _files, _messages, _blocks, _rules, _thoughts, _answer, _pages, _errors
-gemini        Files, Models, generateContent: _files, _uploads, _chat, _contents, _rules, _generate, _completion,
+openai        Files, Batch, Models, Chat Completions: _files, _batches, _batch_lines, _chat, _parts, _completion,
               _pages, _answers
-vertex        gemini's generateContent, with files from gcs
+azure         the same wire with Azure's paths, keys, ids, purposes and errors
+anthropic     Files, Models, Messages, Message Batches: _files, _messages, _blocks, _rules, _thoughts, _answer,
+              _batches, _pages, _errors
+gemini        Files, Models, generateContent, batches: _files, _uploads, _chat, _contents, _rules, _generate,
+              _completion, _batches, _pages, _answers
+vertex        gemini's generateContent, with files from gcs: _batches
 gcs           Cloud Storage: _json, _uploads, _related, _headers, _answers
-bedrock       Converse, with files from s3: _request, _blocks, _rules, _thinking, _catalog, _answer, _auth, _errors
+bedrock       Converse, with files from s3: _request, _blocks, _rules, _thinking, _catalog, _answer, _batches, _auth,
+              _errors
 event_stream  the binary frames in which bedrock streams
 s3            S3: _body, _signature
-objects       the bucket that gcs and s3 both are: _xml, _documents, _pages, _parts
+objects       the bucket that gcs and s3 both are: _xml, _documents, _pages, _parts, _batches
 
 A further provider is one file with a Provider subclass, and its name in main.PROVIDERS.
 """

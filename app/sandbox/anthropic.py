@@ -1,4 +1,4 @@
-"""Anthropic: /anthropic, the Files, Models and Messages APIs, in both of its versions (wire.md §3)."""
+"""Anthropic: /anthropic, the Files, Models, Messages and Message Batches APIs, in both of its versions (wire.md §3)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
 from app.sandbox.anthropic_answer import Answer, sse
+from app.sandbox.anthropic_batches import AnthropicBatches
 from app.sandbox.anthropic_blocks import (
     Block,
     DocumentBlock,
@@ -38,6 +39,8 @@ _MODELS = {
     "claude-opus-4-5": "Claude Opus 4.5",
     "claude-haiku-4-5": "Claude Haiku 4.5",
     "claude-sonnet-4-5": "Claude Sonnet 4.5",
+    # Retired; Bifrost's examples name it.
+    "claude-3-sonnet-20240229": "Claude 3 Sonnet",
 }
 _DOCUMENTS = frozenset({"application/pdf", "text/plain"})
 _IMAGES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
@@ -52,9 +55,11 @@ class Anthropic(Provider):
     def __init__(self, store: Store, faults: Faults) -> None:
         super().__init__(store, faults)
         self.files = AnthropicFiles(self.name, store)
+        self.batches = AnthropicBatches(self.name, store, self._reply)
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes of Files, Models and Messages."""
+        """Return the routes of Files, Models, Messages and their batches."""
+        batches, batch = "/v1/messages/batches", "/v1/messages/batches/{batch_id}"
         table: tuple[tuple[str, str, OperationName, Endpoint], ...] = (
             ("POST", "/v1/files", "upload_file", self.files.upload),
             ("GET", "/v1/files", "list_files", self.files.list_page),
@@ -64,6 +69,12 @@ class Anthropic(Provider):
             ("GET", "/v1/models", "list_models", self._list_models),
             ("GET", "/v1/models/{model}", "retrieve_model", self._retrieve_model),
             ("POST", "/v1/messages", _chat_operation, self._create_message),
+            ("POST", batches, "create_batch", self.batches.create),
+            ("GET", batches, "list_batches", self.batches.list_page),
+            ("GET", batch, "retrieve_batch", self.batches.retrieve),
+            ("DELETE", batch, "delete_batch", self.batches.delete),
+            ("POST", f"{batch}/cancel", "cancel_batch", self.batches.cancel),
+            ("GET", f"{batch}/results", "read_batch_output", self.batches.read),
         )
         return [
             Route(path, self.operation(name, _versioned(endpoint)), methods=[method])
@@ -104,17 +115,21 @@ class Anthropic(Provider):
             raise bad_request("The body of a message is application/json.")
         if request.state.message is None:
             raise bad_request("The request body is not valid JSON.", code="request_body_encoding_invalid")
+        reply = self._reply(request.state.message, request.headers["anthropic-version"], account)
+        if request.state.message.get("stream"):
+            return StreamingResponse(sse(reply.events()), headers=answer_headers(), media_type="text/event-stream")
+        return answer(reply.body())
+
+    def _reply(self, body: Any, version: str, account: str) -> Answer:
+        """Let the model answer a message's body, or refuse it."""
         try:
-            message = MessagesRequest.model_validate(request.state.message)
+            message = MessagesRequest.model_validate(body)
         except ValidationError as error:
             raise bad_body(error) from error
         _require_model(message.model)
-        check(message, request.headers["anthropic-version"])
+        check(message, version)
         said = [block for turn in message.turns for block in turn.blocks]
-        reply = Answer.of(message, [*self._attachments(said, account)])
-        if message.stream:
-            return StreamingResponse(sse(reply.events()), headers=answer_headers(), media_type="text/event-stream")
-        return answer(reply.body())
+        return Answer.of(message, [*self._attachments(said, account)])
 
     def _attachments(self, blocks: Sequence[Block], account: str) -> Iterator[Attachment]:
         for block in blocks:

@@ -33,6 +33,8 @@ class Answer:
 
     id: str
     model: str
+    # What the user said last; the rest is the answer to it.
+    asked: str
     blocks: list[dict[str, Any]]
     stop: dict[str, Any]
     usage: dict[str, Any]
@@ -47,6 +49,7 @@ class Answer:
         return cls(
             id=f"msg_01{uuid4().hex[:22]}",
             model=request.model,
+            asked=text,
             blocks=[*([thought.block()] if thought else []), *reply.blocks],
             stop={
                 "stop_reason": reply.stop_reason,

@@ -166,12 +166,13 @@ def _metadata(file: StoredFile, *, beta: bool) -> dict[str, Any]:
         "filename": file.filename,
         "mime_type": file.content_type,
         "size_bytes": file.size_bytes,
-        "created_at": _rfc3339(file.created_at),
+        "created_at": rfc3339(file.created_at),
         "downloadable": False,
-        "expires_at": None if file.expires_at is None else _rfc3339(file.expires_at),
+        "expires_at": None if file.expires_at is None else rfc3339(file.expires_at),
         **({"scope": None} if beta else {}),
     }
 
 
-def _rfc3339(seconds: int) -> str:
+def rfc3339(seconds: int) -> str:
+    """Return a time as the API writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.sandbox.openai import OpenAI
 from app.sandbox.openai_answers import answer, plain_failure
+from app.sandbox.openai_batches import BatchRules
 from app.sandbox.openai_completion import Completion
 from app.sandbox.openai_files import FileRules, mint_file_id
 from app.sandbox.provider import bearer_token
@@ -55,6 +56,13 @@ class Azure(OpenAI):
             "expires_after.seconds",
         ),
         list_parameters=OpenAI.file_rules.list_parameters | {"api-version"},
+    )
+    batch_rules: ClassVar[BatchRules] = BatchRules(
+        endpoints=frozenset({"/v1/chat/completions", "/chat/completions"}),
+        list_parameters=OpenAI.batch_rules.list_parameters | {"api-version"},
+        expires=False,
+        always_error_file=True,
+        ended_status=400,
     )
 
     def routes(self) -> Sequence[BaseRoute]:

@@ -51,6 +51,10 @@ class Batch:
     expiry_seconds: int = EXPIRY_SECONDS
     cancelled_at: int | None = None
     _finished: bool = field(default=False, repr=False)
+    _finished_at: int = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self._finished_at = self.created_at + max(self.line_seconds, default=VALIDATING_SECONDS)
 
     def finish(self) -> None:
         """Write the results; called once, when it has ended."""
@@ -65,10 +69,6 @@ class Batch:
     def expires_at(self) -> int:
         """When it ends whatever is left to do."""
         return self.created_at + self.expiry_seconds
-
-    @property
-    def _finished_at(self) -> int:
-        return self.created_at + max(self.line_seconds, default=VALIDATING_SECONDS)
 
     @property
     def ended_at(self) -> int:

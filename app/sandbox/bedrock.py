@@ -1,9 +1,8 @@
-"""Bedrock: /bedrock, Converse and ConverseStream with files from S3, and the list of models (wire.md §6)."""
+"""Bedrock: /bedrock, Converse, ConverseStream and batches with files from S3, and the models (wire.md §6)."""
 
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
@@ -11,28 +10,47 @@ from starlette.routing import BaseRoute, Route
 
 from app.sandbox.bedrock_answer import Answer
 from app.sandbox.bedrock_auth import ApiKey, check_signature, credential
+from app.sandbox.bedrock_batches import BedrockBatches
 from app.sandbox.bedrock_blocks import DocumentBlock, Media, S3Location
-from app.sandbox.bedrock_catalog import require_model, summaries
-from app.sandbox.bedrock_errors import answer, answer_headers, bad_body, bad_request, error_response, plain_failure
+from app.sandbox.bedrock_catalog import Model, require_model, summaries
+from app.sandbox.bedrock_errors import (
+    answer,
+    answer_headers,
+    bad_body,
+    bad_request,
+    error_response,
+    parsed,
+    plain_failure,
+)
 from app.sandbox.bedrock_request import ConverseRequest, ConverseStreamRequest
 from app.sandbox.bedrock_rules import check
 from app.sandbox.event_stream import MEDIA_TYPE
+from app.sandbox.faults import Faults
 from app.sandbox.model import Attachment
-from app.sandbox.provider import Endpoint, Provider, Refusal
+from app.sandbox.provider import Endpoint, Provider
+from app.sandbox.store import Store
 
 
 class Bedrock(Provider):
-    """Bedrock's runtime plane and, of its control plane, the models; its files are the objects of the bucket."""
+    """Bedrock's runtime plane and, of its control plane, models and batches; files are the objects of a bucket."""
 
     name: ClassVar[str] = "bedrock"
     prefix: ClassVar[str] = "/bedrock"
 
+    def __init__(self, store: Store, faults: Faults) -> None:
+        super().__init__(store, faults)
+        self._batches = BedrockBatches(self.name, store, self._reply)
+
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes of both planes; the id of a model may be an ARN, which has slashes."""
+        """Return the routes of both planes; the id of a model or a job may be an ARN, which has slashes."""
         table: tuple[tuple[str, str, str, Endpoint], ...] = (
             ("GET", "/foundation-models", "list_models", self._list_models),
             ("POST", "/model/{model:path}/converse", "chat", self._converse),
             ("POST", "/model/{model:path}/converse-stream", "stream_chat", self._converse_stream),
+            ("POST", "/model-invocation-job", "create_batch", self._batches.create),
+            ("GET", "/model-invocation-jobs", "list_batches", self._batches.list_page),
+            ("POST", "/model-invocation-job/{job:path}/stop", "cancel_batch", self._batches.stop),
+            ("GET", "/model-invocation-job/{job:path}", "retrieve_batch", self._batches.retrieve),
         )
         return [
             Route(path, self.operation(name, _signed(endpoint)), methods=[method])
@@ -75,11 +93,13 @@ class Bedrock(Provider):
 
     async def _answer(self, request: Request, shape: type[ConverseRequest]) -> Answer:
         model = require_model(request.path_params["model"])
+        return self._reply(parsed(await request.body()), model, shape)
+
+    def _reply(self, body: Any, model: Model, shape: type[ConverseRequest] = ConverseRequest) -> Answer:
+        """Let the model answer a body, or refuse it."""
         try:
-            chat = shape.model_validate(orjson.loads(await request.body()))
+            chat = shape.model_validate(body)
             check(chat, model)
-        except orjson.JSONDecodeError as error:
-            raise Refusal(error_response(400, "SerializationException", f"Invalid JSON: {error}")) from error
         except ValidationError as error:
             raise bad_body(error) from error
         except ValueError as error:

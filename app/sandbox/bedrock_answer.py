@@ -31,6 +31,8 @@ class Answer:
     usage: dict[str, int]
     # The members that repeat what the request asked for.
     echo: dict[str, Any]
+    # What the user said last.
+    asked: str
     # Whether the stream breaks off after its first text, as the user's text asked for.
     throttled: bool
 
@@ -48,6 +50,7 @@ class Answer:
             stop_reason=stop_reason,
             usage=_usage(request, attachments, text, blocks),
             echo={name: value.model_dump(exclude_none=True) for name, value in asked.items() if value is not None},
+            asked=text,
             throttled="throttle:" in text,
         )
 

@@ -96,6 +96,8 @@ _LLAMA = Model(
 # https://platform.claude.com/docs/en/build-with-claude/adaptive-thinking#supported-models
 _MODELS = (
     *(_nova("lite"), _nova("pro")),
+    # Retired; Bifrost's examples name it.
+    _claude("3-sonnet-20240229-v1:0", "Claude 3 Sonnet", frozenset()),
     _claude("sonnet-4-5-20250929-v1:0", "Claude Sonnet 4.5", frozenset({"enabled"})),
     _claude("sonnet-4-6", "Claude Sonnet 4.6", frozenset({"enabled", "adaptive"})),
     _LLAMA,

@@ -57,6 +57,14 @@ def bad_request(message: str) -> Refusal:
     return Refusal(error_response(400, "ValidationException", message))
 
 
+def parsed(content: bytes) -> Any:
+    """Return the JSON of a body, or refuse it."""
+    try:
+        return orjson.loads(content)
+    except orjson.JSONDecodeError as error:
+        raise Refusal(error_response(400, "SerializationException", f"Invalid JSON: {error}")) from error
+
+
 def bad_body(error: ValidationError) -> Refusal:
     """Return the refusal of a JSON body that does not fit its shape, for the first thing that is wrong."""
     first = error.errors(include_url=False)[0]

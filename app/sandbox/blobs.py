@@ -63,6 +63,12 @@ class Incoming:
         if len(self._block) >= BLOCK_BYTES or self._is_discarded:
             await self._flush()
 
+    def write_whole(self, data: bytes) -> None:
+        """Store `data` as the whole file, at once: what the sandbox makes itself."""
+        self.size_bytes = len(data)
+        self._store(bytearray(data))
+        self._file.close()
+
     async def finish(self) -> None:
         """Store what is left and close the file. Raises Discarded."""
         await self._flush()

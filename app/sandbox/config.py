@@ -26,7 +26,7 @@ def sandbox_configuration(base_url: str) -> dict[str, Any]:
     }
 
 
-def _accounts(base_url: str) -> dict[str, dict[str, str]]:
+def _accounts(base_url: str) -> dict[str, dict[str, str | int]]:
     return {
         "openai": {"api_base": f"{base_url}/openai/v1", "api_key": "sk-sandbox-openai"},
         "azure": {"api_base": f"{base_url}/azure", "api_key": "sandbox-azure", "api_version": "2024-10-21"},
@@ -39,6 +39,8 @@ def _accounts(base_url: str) -> dict[str, dict[str, str]]:
             "vertex_access_token": "sandbox-vertex",
             "gcs_bucket": BUCKET,
             "gcs_endpoint": f"{base_url}/gcs",
+            # Callers may name any folder of it.
+            "allowed_buckets": BUCKET,
         },
         "bedrock": {
             "aws_region_name": "us-east-1",
@@ -47,5 +49,9 @@ def _accounts(base_url: str) -> dict[str, dict[str, str]]:
             "aws_bedrock_runtime_endpoint": f"{base_url}/bedrock",
             "s3_bucket_name": BUCKET,
             "s3_endpoint_url": f"{base_url}/s3",
+            "allowed_buckets": BUCKET,
+            "aws_batch_role_arn": "arn:aws:iam::123456789012:role/sandbox",
+            # The simulated Bedrock has no quota.
+            "batch_min_lines": 1,
         },
     }

@@ -1,4 +1,4 @@
-"""Gemini: /gemini, the Files, Models and generateContent APIs of AI Studio (wire.md §4)."""
+"""Gemini: /gemini, the Files, Models, generateContent and batch APIs of AI Studio (wire.md §4)."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -9,6 +9,7 @@ from starlette.routing import BaseRoute, Route
 
 from app.sandbox.faults import Faults
 from app.sandbox.gemini_answers import answer, bad_request, error_response, invalid_key
+from app.sandbox.gemini_batches import GeminiBatches
 from app.sandbox.gemini_chat import GeminiRequest, GenerateContentRequest
 from app.sandbox.gemini_contents import FileData
 from app.sandbox.gemini_files import GeminiFiles
@@ -38,13 +39,14 @@ class Gemini(GenerativeProvider):
         super().__init__(store, faults)
         self._files = GeminiFiles(self.name, store)
         self._uploads = GeminiUploads(self.name, store, self._files)
+        self._batches = GeminiBatches(self.name, store, self._files, self.reply)
 
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes of both versions, whose files are the same."""
         return [route for version in _VERSIONS for route in self._versioned(version)]
 
     def _versioned(self, version: str) -> list[BaseRoute]:
-        files, uploads = self._files, self._uploads
+        files, uploads, batches = self._files, self._uploads, self._batches
         table = (
             ("POST", f"/upload/{version}/files", uploads.operation_name, uploads.serve),
             ("GET", f"/{version}/files", "list_files", files.list_page),
@@ -52,6 +54,11 @@ class Gemini(GenerativeProvider):
             ("GET", f"/download/{version}/files/{{file_id}}:download", "read_file", files.read),
             ("GET", f"/{version}/files/{{file_id}}", "retrieve_file", files.retrieve),
             ("DELETE", f"/{version}/files/{{file_id}}", "delete_file", files.delete),
+            ("POST", f"/{version}/models/{{model}}:batchGenerateContent", "create_batch", self._create_batch),
+            ("GET", f"/{version}/batches", "list_batches", batches.list_page),
+            ("POST", f"/{version}/batches/{{batch_id}}:cancel", "cancel_batch", batches.cancel),
+            ("GET", f"/{version}/batches/{{batch_id}}", "retrieve_batch", batches.retrieve),
+            ("DELETE", f"/{version}/batches/{{batch_id}}", "delete_batch", batches.delete),
             ("GET", f"/{version}/models", "list_models", self._list_models),
             ("GET", f"/{version}/models/{{model}}", "retrieve_model", self._retrieve_model),
         )
@@ -90,6 +97,9 @@ class Gemini(GenerativeProvider):
         """Return the uploaded file that `data` refers to."""
         return self._files.attachment(data, account)
 
+    async def _create_batch(self, request: Request, account: str) -> Response:
+        return await self._batches.create(request, self.require_model(request), account)
+
     async def _list_models(self, request: Request, _account: str) -> Response:
         names = sorted(MODELS)
         wanted, more = page(request, names, default_size=50, max_size=1000)
@@ -106,6 +116,6 @@ def _model_object(model: Model) -> dict[str, Any]:
         "displayName": model.name,
         "inputTokenLimit": 1_048_576,
         "outputTokenLimit": 65_536,
-        "supportedGenerationMethods": ["generateContent"],
+        "supportedGenerationMethods": ["generateContent", "batchGenerateContent"],
         "thinking": model.can_think,
     }

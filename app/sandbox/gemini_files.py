@@ -3,14 +3,16 @@
 import base64
 import re
 from collections import Counter
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
+from app.sandbox.blobs import read_blocks
 from app.sandbox.gemini_answers import answer, bad_request, forbidden
 from app.sandbox.gemini_contents import FileData
 from app.sandbox.gemini_pages import page
@@ -18,6 +20,8 @@ from app.sandbox.model import Attachment
 from app.sandbox.store import Store, StoredFile
 
 LIFETIME_SECONDS = 48 * 3600
+# Of the files that a batch has made: the only ones whose bytes are given back.
+_GENERATED = "generated"
 # Sound and films are processed for so long, or until they were asked about so often.
 _PROCESSING_SECONDS, _PROCESSING_POLLS = 2, 2
 _DEFAULT_PAGE_SIZE, _MAX_PAGE_SIZE = 10, 100  # [U]
@@ -40,6 +44,21 @@ class GeminiFiles:
         self._addresses[file.account, _name(file)] = file.id
         self._store.add(file)
 
+    def generate(self, account: str, address: str, lines: Iterable[bytes], now: int) -> None:
+        """Make a file of these lines."""
+        file = self._store.make_file(
+            lines,
+            provider=self._provider,
+            account=account,
+            id=address,
+            filename="",
+            purpose=_GENERATED,
+            content_type="application/jsonl",
+            created_at=now,
+            expires_at=now + LIFETIME_SECONDS,
+        )
+        self._addresses[account, _name(file)] = address
+
     def find(self, name: str, account: str) -> StoredFile | None:
         """Return the account's file of this name, if there is one."""
         return self._store.find(self._provider, account, self._addresses.get((account, name), ""))
@@ -52,7 +71,7 @@ class GeminiFiles:
             raise bad_request(f"Invalid or unsupported file uri: {data.file_uri}")
         if path is None:
             return None
-        file = self._require(path[1], account)
+        file = self.require(path[1], account)
         if self._state(file) != "ACTIVE":
             message = f"The File {path[1]} is not in an ACTIVE state and usage is not allowed."
             raise bad_request(message, "FAILED_PRECONDITION")
@@ -68,7 +87,7 @@ class GeminiFiles:
 
     async def retrieve(self, request: Request, account: str) -> Response:
         """Answer one file's object."""
-        file = self._require(request.path_params["file_id"], account)
+        file = self.require(request.path_params["file_id"], account)
         shown = self.shown(file)
         if shown["state"] == "PROCESSING":
             self._polls[file.path] += 1
@@ -76,13 +95,18 @@ class GeminiFiles:
 
     async def delete(self, request: Request, account: str) -> Response:
         """Delete one file."""
-        self._store.remove(self._require(request.path_params["file_id"], account))
+        self._store.remove(self.require(request.path_params["file_id"], account))
         return answer({})
 
     async def read(self, request: Request, account: str) -> Response:
-        """Refuse: only files that a model made can be read, and this one makes none."""
-        file = self._require(request.path_params["file_id"], account)
-        raise bad_request(f"File {_name(file)} was uploaded; only generated files can be downloaded.")
+        """Answer the bytes of a file that a batch has made; refuse for every other."""
+        file = self.require(request.path_params["file_id"], account)
+        if file.purpose != _GENERATED:
+            raise bad_request(f"File {_name(file)} was uploaded; only generated files can be downloaded.")
+        if request.query_params.get("alt") != "media":
+            raise bad_request("A file's bytes are asked for with alt=media.")
+        headers = {"content-length": str(file.size_bytes)}
+        return StreamingResponse(read_blocks(file.path), headers=headers, media_type=file.content_type)
 
     def shown(self, file: StoredFile) -> dict[str, Any]:
         """Return a file as the API shows it."""
@@ -92,21 +116,22 @@ class GeminiFiles:
             "displayName": file.filename,
             "mimeType": file.content_type,
             "sizeBytes": str(file.size_bytes),
-            "createTime": _timestamp(file.created_at),
-            "updateTime": _timestamp(file.created_at),
-            "expirationTime": _timestamp(file.created_at + LIFETIME_SECONDS),
+            "createTime": timestamp(file.created_at),
+            "updateTime": timestamp(file.created_at),
+            "expirationTime": timestamp(file.created_at + LIFETIME_SECONDS),
             # base64 of the digest in hex, as the service is known to give it; the SDK only says "base64" [U].
             "sha256Hash": base64.b64encode(file.sha256.encode()).decode(),
             "uri": file.id,
             "state": state,
-            "source": "UPLOADED",
+            "source": "GENERATED" if file.purpose == _GENERATED else "UPLOADED",
         }
         if not file.filename:
             del shown["displayName"]
         failure = {"error": {"code": 13, "message": "The file could not be processed."}}
         return shown | failure if state == "FAILED" else shown
 
-    def _require(self, name: str, account: str) -> StoredFile:
+    def require(self, name: str, account: str) -> StoredFile:
+        """Return the account's file of this name, or refuse."""
         file = self.find(name, account)
         if file is None:
             raise forbidden(f"You do not have permission to access the File {name} or it may not exist.")
@@ -129,5 +154,6 @@ def _position(file: StoredFile) -> str:
     return f"{file.created_at:012} {file.id}"
 
 
-def _timestamp(seconds: int) -> str:
+def timestamp(seconds: int) -> str:
+    """Return a time as the API writes it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat().replace("+00:00", "Z")

@@ -78,7 +78,10 @@ class GenerativeProvider(Provider):
 
     async def _completion(self, request: Request, account: str) -> Completion:
         model = self.require_model(request)
-        body = await _json_body(request)
+        return self.reply(await json_body(request), model, account)
+
+    def reply(self, body: Any, model: Model, account: str) -> Completion:
+        """Let the model answer a body, or refuse it."""
         try:
             chat = self.request_type.model_validate(body)
         except ValidationError as error:
@@ -122,7 +125,8 @@ def api_key(request: Request) -> str | None:
     return request.headers.get("x-goog-api-key") or request.query_params.get("key")
 
 
-async def _json_body(request: Request) -> Any:
+async def json_body(request: Request) -> Any:
+    """Return the JSON of a request's body."""
     if request.headers.get("content-type", "").partition(";")[0] != "application/json":
         raise bad_request("The body of this method is application/json.")
     body = await request.body()

@@ -39,6 +39,8 @@ class Model:
 MODELS = {
     model.name: model
     for model in (
+        # Retired; Bifrost's examples name it.
+        Model("gemini-1.5-flash"),
         Model("gemini-2.0-flash"),
         Model("gemini-2.5-flash", budgets=range(24_577)),
         Model("gemini-2.5-pro", budgets=range(128, 32_769)),

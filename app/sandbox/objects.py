@@ -78,6 +78,7 @@ class Content:
         self.write = self._incoming.write
         self.finish = self._incoming.finish
         self.discard = self._incoming.discard
+        self.write_whole = self._incoming.write_whole
         self.path: Path = self._incoming.path
         self.is_kept = False
 
@@ -136,12 +137,11 @@ class Bucket:
         self.store = store
         self._provider = provider
         self._scheme = scheme
-        self._accounts: dict[str, str] = {}
         self._numbers = count()
 
     def find(self, key: str) -> StoredObject | None:
         """Return the object, if there is one."""
-        file = self.store.find(self._provider, self._accounts.get(key, ""), self._id_of(key))
+        file = self.store.find_object(self._provider, self._id_of(key))
         assert file is None or isinstance(file, StoredObject)
         return file
 
@@ -206,15 +206,26 @@ class Bucket:
         )
         content.is_kept = True
         self.store.add(stored)
-        self._accounts[draft.key] = account
+        self.store.owners[stored.id] = account
         return stored
+
+    def make(self, key: str, lines: Iterable[bytes], account: str) -> None:
+        """Make an object of JSON lines that the provider writes itself, such as the results of a batch."""
+        content = Content(self.store)
+        content.write_whole(b"".join(lines))
+        self.put(Draft(key=key, content_type="application/jsonl", headers={}, metadata={}), content, account)
+
+    def key_of(self, uri: str) -> str | None:
+        """Return the key in a URI, None if it is one of another bucket."""
+        root = self._id_of("")
+        return uri.removeprefix(root) if uri.startswith(root) else None
 
     def remove(self, key: str) -> None:
         """Forget the object, if there is one."""
         stored = self.find(key)
         if stored is not None:
             self.store.remove(stored)
-        self._accounts.pop(key, None)
+        self.store.owners.pop(self._id_of(key), None)
 
     def page(self, prefix: str, after: str, limit: int) -> tuple[list[StoredObject], bool]:
         """Return the first objects beyond the key `after` in the order of their keys, and whether there are more."""

@@ -1,4 +1,4 @@
-"""OpenAI: /openai/v1, the Files, Models and Chat Completions APIs (wire.md §1)."""
+"""OpenAI: /openai/v1, the Files, Batch, Models and Chat Completions APIs (wire.md §1)."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
+from app.sandbox.batches import failure_of
 from app.sandbox.faults import Faults
 from app.sandbox.model import Attachment
 from app.sandbox.openai_answers import (
@@ -19,6 +20,7 @@ from app.sandbox.openai_answers import (
     error_response,
     plain_failure,
 )
+from app.sandbox.openai_batches import BatchRules, OpenAIBatches
 from app.sandbox.openai_chat import ChatRequest
 from app.sandbox.openai_completion import Completion, events
 from app.sandbox.openai_files import FileRules, OpenAIFiles
@@ -42,13 +44,15 @@ class OpenAI(Provider):
     file_rules: ClassVar[FileRules] = FileRules(
         purposes=frozenset({"assistants", "batch", "fine-tune", "vision", "user_data", "evals"}),
     )
+    batch_rules: ClassVar[BatchRules] = BatchRules()
 
     def __init__(self, store: Store, faults: Faults) -> None:
         super().__init__(store, faults)
         self.files = OpenAIFiles(self.name, store, self.file_rules)
+        self.batches = OpenAIBatches(self.name, store, self.batch_rules, self)
 
     def routes(self) -> Sequence[BaseRoute]:
-        """Return the routes of Files, Models and Chat."""
+        """Return the routes of Files, Batch, Models and Chat."""
         return [*self.account_routes(), self.chat_route("/chat/completions")]
 
     def account_routes(self) -> list[BaseRoute]:
@@ -59,6 +63,10 @@ class OpenAI(Provider):
             ("GET", "/files/{file_id}", "retrieve_file", self.files.retrieve),
             ("DELETE", "/files/{file_id}", "delete_file", self.files.delete),
             ("GET", "/files/{file_id}/content", "read_file", self.files.read),
+            ("POST", "/batches", "create_batch", self.batches.create),
+            ("GET", "/batches", "list_batches", self.batches.list_page),
+            ("GET", "/batches/{batch_id}", "retrieve_batch", self.batches.retrieve),
+            ("POST", "/batches/{batch_id}/cancel", "cancel_batch", self.batches.cancel),
             ("GET", "/models", "list_models", self._list_models),
             ("GET", "/models/{model}", "retrieve_model", self._retrieve_model),
         )
@@ -95,8 +103,12 @@ class OpenAI(Provider):
         self._require_model(model)
         return answer(_model_object(model))
 
+    def is_model(self, name: str) -> bool:
+        """Return whether there is such a model."""
+        return name in _MODELS
+
     def _require_model(self, model: str) -> None:
-        if model not in _MODELS:
+        if not self.is_model(model):
             raise Refusal(self.unknown_model(model))
 
     def unknown_model(self, model: str) -> Response:
@@ -114,17 +126,28 @@ class OpenAI(Provider):
             raise bad_request("We could not parse the JSON body of your request.")
         if "model" in request.path_params:
             body = body | {"model": request.path_params["model"]}
-        try:
-            chat = ChatRequest.model_validate(body)
-        except ValidationError as error:
-            raise bad_body(error) from error
-        self._require_model(chat.model)
-        attachments = [*self._attachments(chat, account)]
-        completion = Completion.of(chat, attachments, self.store.clock.now())
+        chat = _read(body)
+        completion = self._completion(chat, account)
         if chat.stream:
             chunks = self.dress_chunks(completion)
             return StreamingResponse(events(chunks), headers=answer_headers(), media_type="text/event-stream")
         return answer(self.dress(completion.body()))
+
+    def _completion(self, chat: ChatRequest, account: str) -> Completion:
+        self._require_model(chat.model)
+        return Completion.of(chat, [*self._attachments(chat, account)], self.store.clock.now())
+
+    def line_answer(self, body: dict[str, Any], account: str) -> Response:
+        """Return what a line of a batch is answered with: what a chat is, unless its user wants it to fail."""
+        try:
+            chat = _read(body)
+            if chat.stream:
+                raise bad_request("A batch does not stream.", "stream")
+            if status := failure_of(chat.last_user_text):
+                return plain_failure(status)
+            return answer(self.dress(self._completion(chat, account).body()))
+        except Refusal as refusal:
+            return refusal.response
 
     def dress(self, body: dict[str, Any]) -> dict[str, Any]:
         """Return an answer's body as the provider gives it."""
@@ -168,6 +191,13 @@ async def _chat_operation(request: Request) -> str:
         request.state.chat = None
     body = request.state.chat
     return "stream_chat" if isinstance(body, dict) and body.get("stream") is True else "chat"
+
+
+def _read(body: dict[str, Any]) -> ChatRequest:
+    try:
+        return ChatRequest.model_validate(body)
+    except ValidationError as error:
+        raise bad_body(error) from error
 
 
 def _model_object(model: str) -> dict[str, Any]:

@@ -126,7 +126,7 @@ class _StreamOptions(Strict):
 
 
 _Penalty = Annotated[float, Field(ge=-2, le=2)]
-_Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
+Metadata = dict[Annotated[str, Field(max_length=64)], Annotated[str, Field(max_length=512)]]
 
 
 class ChatRequest(Strict):
@@ -153,7 +153,7 @@ class ChatRequest(Strict):
     logprobs: bool | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     max_tokens: Annotated[int, Field(ge=1)] | None = None
-    metadata: Annotated[_Metadata | None, Field(max_length=16)] = None
+    metadata: Annotated[Metadata | None, Field(max_length=16)] = None
     modalities: list[Literal["text", "audio"]] | None = None
     moderation: dict[str, Any] | None = None
     prediction: dict[str, Any] | None = None

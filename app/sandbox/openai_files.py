@@ -12,6 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from app.sandbox.blobs import read_blocks
 from app.sandbox.form import FileTooLarge, Form, FormError, receive_form
 from app.sandbox.openai_answers import answer, answer_headers, bad_request, error_response
+from app.sandbox.openai_pages import after, integer, limit_of, page_answer, require_known
 from app.sandbox.provider import Refusal
 from app.sandbox.store import Store, StoredFile
 
@@ -107,7 +108,7 @@ class OpenAIFiles:
             return _MAX_EXPIRY_SECONDS if purpose == "batch" else None
         if given.get("anchor") != "created_at":
             raise bad_request("'expires_after.anchor' must be 'created_at'.", "expires_after.anchor")
-        seconds = _integer(given.get("seconds", ""))
+        seconds = integer(given.get("seconds", ""))
         if seconds is None or not _MIN_EXPIRY_SECONDS <= seconds <= _MAX_EXPIRY_SECONDS:
             message = f"'expires_after.seconds' must be from {_MIN_EXPIRY_SECONDS} to {_MAX_EXPIRY_SECONDS}."
             raise bad_request(message, "expires_after.seconds")
@@ -116,31 +117,17 @@ class OpenAIFiles:
     async def list_page(self, request: Request, account: str) -> Response:
         """Answer one page of the account's files."""
         query = request.query_params
-        if unknown := sorted(query.keys() - self._rules.list_parameters):
-            raise bad_request(f"Unknown parameter: '{unknown[0]}'.", unknown[0], "unknown_parameter")
-        limit = _integer(query.get("limit", str(_MAX_LIST_LIMIT)))
-        if limit is None or not 1 <= limit <= _MAX_LIST_LIMIT:
-            raise bad_request(f"'limit' must be from 1 to {_MAX_LIST_LIMIT}.", "limit", "invalid_value")
+        require_known(query, self._rules.list_parameters)
+        limit = limit_of(query, _MAX_LIST_LIMIT, _MAX_LIST_LIMIT)
         order = query.get("order", "desc")
         if order not in ("asc", "desc"):
             raise bad_request("'order' must be 'asc' or 'desc'.", "order", "invalid_value")
         files = self._store.files_of(self._provider, account)
         if order == "desc":
             files.reverse()
-        if "after" in query:
-            files = _after(files, query["after"])
-        if "purpose" in query:
-            files = [file for file in files if file.purpose == query["purpose"]]
-        page = files[:limit]
-        return answer(
-            {
-                "object": "list",
-                "data": [_file_object(file) for file in page],
-                "first_id": page[0].id if page else None,
-                "last_id": page[-1].id if page else None,
-                "has_more": len(files) > limit,
-            }
-        )
+        purpose = query.get("purpose")
+        wanted = [file for file in after(files, query) if purpose in (None, file.purpose)]
+        return page_answer(wanted, limit, _file_object)
 
     async def retrieve(self, request: Request, account: str) -> Response:
         """Answer one file's object."""
@@ -166,18 +153,6 @@ class OpenAIFiles:
         if file is None:
             raise Refusal(error_response(404, f"No such File object: {file_id}", param="id"))
         return file
-
-
-def _integer(text: str) -> int | None:
-    return int(text) if re.fullmatch(r"\d{1,9}", text, re.ASCII) else None
-
-
-def _after(files: list[StoredFile], file_id: str) -> list[StoredFile]:
-    for position, file in enumerate(files):
-        if file.id == file_id:
-            return files[position + 1 :]
-    # OpenAI's answer to an unknown cursor is unverified (wire.md §8.2); refusing it shows who lost one.
-    raise bad_request(f"No such File object: {file_id}", "after")
 
 
 def _file_object(file: StoredFile) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import hashlib
 import tempfile
 import time
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -76,6 +77,8 @@ class Store:
         # Replaces every provider's own limit, for benchmarks that upload more than a provider takes.
         self.max_file_bytes = max_file_bytes
         self.requests: Counter[str] = Counter()
+        # Whose the objects of the buckets are, by id: every credential may use them.
+        self.owners: dict[str, str] = {}
         self._directory = tempfile.TemporaryDirectory(prefix="filemux-sandbox-")
         # One dict per provider and account, in order of creation.
         self._files: defaultdict[tuple[str, str], dict[str, StoredFile]] = defaultdict(dict)
@@ -92,6 +95,17 @@ class Store:
         self._uploads.append(table)
         return table
 
+    def make_file(self, chunks: Iterable[bytes], **facts: Any) -> StoredFile:
+        """Keep a file that the provider makes itself, such as a batch's results; `facts` are what else it is."""
+        path, sha256, size_bytes = Path(self._directory.name) / uuid4().hex, hashlib.sha256(), 0
+        with path.open("xb") as written:
+            for chunk in chunks:
+                sha256.update(chunk)
+                size_bytes += written.write(chunk)
+        file = StoredFile(size_bytes=size_bytes, sha256=sha256.hexdigest(), path=path, **facts)
+        self.add(file)
+        return file
+
     def add(self, file: StoredFile) -> None:
         """Make `file` visible to its account."""
         self._files[file.provider, file.account][file.id] = file
@@ -104,6 +118,11 @@ class Store:
             self.remove(file)
             return None
         return file
+
+    def find_object(self, provider: str, file_id: str) -> StoredFile | None:
+        """Return an object of a bucket, whoever asks."""
+        self._end_batches()
+        return self.find(provider, self.owners.get(file_id, ""), file_id)
 
     def files_of(self, provider: str, account: str) -> list[StoredFile]:
         """Return the account's files, oldest first."""
@@ -155,6 +174,7 @@ class Store:
         for file in self.everything():
             self.remove(file)
         self._batches.clear()
+        self.owners.clear()
         self.requests.clear()
         self.clock.reset()
 

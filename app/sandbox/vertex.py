@@ -1,4 +1,4 @@
-"""Vertex AI: /vertex, generateContent with files from Cloud Storage, and the tokens for it (wire.md §5)."""
+"""Vertex AI: /vertex, generateContent and batches with files from Cloud Storage, and the tokens (wire.md §5)."""
 
 import base64
 import re
@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
+from app.sandbox.faults import Faults
 from app.sandbox.gemini_answers import answer, bad_request, error_info, error_response, plain_failure
 from app.sandbox.gemini_chat import GenerateContentRequest, VertexRequest
 from app.sandbox.gemini_contents import FileData
@@ -20,6 +21,8 @@ from app.sandbox.gemini_pages import page
 from app.sandbox.gemini_rules import MODELS
 from app.sandbox.model import Attachment
 from app.sandbox.provider import Refusal, bearer_token
+from app.sandbox.store import Store
+from app.sandbox.vertex_batches import VertexBatches
 
 _VERSIONS = ("v1", "v1beta1")
 _MODELS_PATH = "/publishers/google/models"
@@ -40,14 +43,26 @@ class Vertex(GenerativeProvider):
     prefix: ClassVar[str] = "/vertex"
     request_type: ClassVar[type[GenerateContentRequest]] = VertexRequest
 
+    def __init__(self, store: Store, faults: Faults) -> None:
+        super().__init__(store, faults)
+        self._batches = VertexBatches(self.name, store, self.reply)
+
     def routes(self) -> Sequence[BaseRoute]:
         """Return the routes of a project and those of key mode, which name no project."""
         token = Route("/token", self.operation("issue_token", self._issue_token), methods=["POST"])
         return [token, *(route for version in _VERSIONS for route in self._versioned(f"/{version}"))]
 
     def _versioned(self, version: str) -> list[BaseRoute]:
-        models = version + _MODELS_PATH
+        models, jobs = version + _MODELS_PATH, f"{version}{_PROJECT_PATH}/batchPredictionJobs"
+        batches = (
+            ("POST", jobs, "create_batch", self._batches.create),
+            ("GET", jobs, "list_batches", self._batches.list_page),
+            ("POST", f"{jobs}/{{job}}:cancel", "cancel_batch", self._batches.cancel),
+            ("GET", f"{jobs}/{{job}}", "retrieve_batch", self._batches.retrieve),
+            ("DELETE", f"{jobs}/{{job}}", "delete_batch", self._batches.delete),
+        )
         return [
+            *(Route(path, self.operation(name, verb), methods=[method]) for method, path, name, verb in batches),
             *self.chat_routes(version + _PROJECT_PATH + _MODELS_PATH),
             *self.chat_routes(models),
             Route(models, self.operation("list_models", self._list_models), methods=["GET"]),

@@ -26,7 +26,8 @@ class Simulated:
     tells_patience    how long to wait can be heard from what carries its files
     chat_errors       what the statuses of its chats mean where that is its own way
     missing_in_chat   what a chat raises for a file that is gone
-    file_errors       what the statuses of its file verbs mean where that is its own way, by operation
+    verb_errors       what the statuses of its other verbs mean where that is its own way, by operation
+    names_batches     a batch has the name that it was submitted with
     """
 
     kind: str
@@ -42,7 +43,8 @@ class Simulated:
     tells_patience: bool = True
     chat_errors: Mapping[int, type[ProviderError]] = field(default_factory=dict)
     missing_in_chat: type[ProviderError] = Missing
-    file_errors: Mapping[str, Mapping[int, type[ProviderError]]] = field(default_factory=dict)
+    verb_errors: Mapping[str, Mapping[int, type[ProviderError]]] = field(default_factory=dict)
+    names_batches: bool = True
 
     def __str__(self) -> str:
         return "-".join(filter(None, (self.kind, self.form, "wrapped" if self.wrapped else "")))
@@ -72,14 +74,25 @@ def _azure(form: str, credential: str, **params: str) -> Simulated:
 
 def _anthropic(form: str, provider_model: str = "claude-sonnet-4-5", **params: str) -> Simulated:
     params = {"api_base": "{sandbox}/anthropic", "api_key": f"sk-ant-{form}", **params}
-    return Simulated("anthropic", "anthropic", form, params, provider_model=provider_model)
+    # What is not there when a batch is made is its model, or the route.
+    errors = {"create_batch": {404: Rejected}}
+    return Simulated(
+        "anthropic",
+        "anthropic",
+        form,
+        params,
+        provider_model=provider_model,
+        verb_errors=errors,
+        names_batches=False,
+    )
 
 
 def _gemini(form: str, **params: str) -> Simulated:
     params = {"api_base": "{sandbox}/gemini", "api_key": f"gemini-{form}", **params}
-    # A file that is not there is forbidden (wire.md §4b).
-    gone = {operation: {403: Missing} for operation in ("retrieve_file", "read_file", "delete_file")}
-    return Simulated("gemini", "gemini", form, params, provider_model="gemini-2.0-flash", file_errors=gone)
+    # A file that is not there is forbidden (wire.md §4b), and so is a batch for all that is known.
+    forbidden = ("retrieve_file", "read_file", "delete_file", "retrieve_batch")
+    errors = {operation: {403: Missing} for operation in forbidden} | {"create_batch": {404: Rejected}}
+    return Simulated("gemini", "gemini", form, params, provider_model="gemini-2.0-flash", verb_errors=errors)
 
 
 def _vertex(form: str, **params: str) -> Simulated:
@@ -101,6 +114,8 @@ def _vertex(form: str, **params: str) -> Simulated:
         empty_file=None,
         expires_files=False,
         tells_patience=False,
+        # What is not there when a batch is made is its model.
+        verb_errors={"create_batch": {404: Rejected}},
     )
 
 
@@ -111,6 +126,7 @@ def _bedrock(form: str, provider_model: str = "amazon.nova-lite-v1:0", **params:
         "s3_bucket_name": "filemux-sandbox",
         "aws_access_key_id": f"AKIA{form}",
         "aws_secret_access_key": "secret",
+        "aws_batch_role_arn": "arn:aws:iam::123456789012:role/batches",
         **params,
     }
     return Simulated(
@@ -126,6 +142,11 @@ def _bedrock(form: str, provider_model: str = "amazon.nova-lite-v1:0", **params:
         tells_patience=False,
         # 408 is a model's time-out; an object that a chat does not find is a validation error (wire.md §6a).
         chat_errors={408: Unavailable, 501: Unavailable},
+        verb_errors={
+            "create_batch": {404: Rejected, 408: Unavailable, 501: Unavailable},
+            "retrieve_batch": {408: Unavailable, 501: Unavailable},
+            "list_batches": {408: Unavailable, 501: Unavailable},
+        },
         missing_in_chat=Rejected,
     )
 
@@ -149,3 +170,4 @@ ACCOUNTS = [
     replace(_openai("hosted_vllm"), wrapped=True),
 ]
 WITH_FILES = [account for account in ACCOUNTS if account.capabilities.stores_files]
+WITH_BATCHES = [account for account in ACCOUNTS if account.capabilities.batch_input != "none"]

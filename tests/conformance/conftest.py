@@ -11,7 +11,7 @@ from app.providers.wrappers import ATTEMPTS
 from tests.conformance.accounts import Simulated
 from tests.support.sandbox import Switchboard
 
-pytest.register_assert_rewrite("tests.conformance.suite", "tests.conformance.chat_suite")
+pytest.register_assert_rewrite(*(f"tests.conformance.{name}" for name in ("suite", "chat_suite", "batch_suite")))
 
 
 @dataclass(frozen=True)

@@ -78,9 +78,10 @@ class AccountSuite:
         assert not refused.value.outcome_unknown
 
     def test_an_account_can_do_what_the_registry_declares(self, subject):
-        # The size limit alone is the vendor's own, and not that of whoever else speaks its API.
-        declared = replace(subject.account.capabilities, max_file_bytes=subject.capabilities.max_file_bytes)
-        assert subject.capabilities == declared
+        # The limits of size alone are the vendor's own, and not those of whoever else speaks its API.
+        declared, has = subject.account.capabilities, subject.capabilities
+        batch = replace(declared.batch, max_lines=has.batch.max_lines, max_bytes=has.batch.max_bytes)
+        assert has == replace(declared, max_file_bytes=has.max_file_bytes, batch=batch)
 
 
 class FilesSuite:
@@ -220,7 +221,7 @@ class FilesSuite:
         subject.fault("upload_file", status=status)
         with pytest.raises(ProviderError) as failed:
             await subject.provider.upload_file(upload_of())
-        assert type(failed.value) is subject.account.file_errors.get("upload_file", {}).get(status, error)
+        assert type(failed.value) is subject.account.verb_errors.get("upload_file", {}).get(status, error)
         # Where the name is ours it tells later, and nothing need be known now.
         assert not failed.value.outcome_unknown or subject.capabilities.chooses_id
         assert subject.sandbox.files == []
@@ -242,7 +243,7 @@ class FilesSuite:
             subject.fault(operation, status=status)
             with pytest.raises(ProviderError) as failed:
                 await call()
-            assert type(failed.value) is subject.account.file_errors.get(operation, {}).get(status, error), operation
+            assert type(failed.value) is subject.account.verb_errors.get(operation, {}).get(status, error), operation
 
     async def test_the_patience_that_is_asked_for_is_passed_on(self, subject):
         subject.fault("upload_file", status=429, retry_after_seconds=7)

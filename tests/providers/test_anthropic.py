@@ -1,6 +1,7 @@
 """Anthropic: both versions and both headers, what goes over the wire, and what is made of the answers and errors."""
 
 import json
+import re
 from contextlib import aclosing
 
 import pytest
@@ -17,10 +18,11 @@ from app.errors import (
     Unsupported,
 )
 from app.formats import tool_calls
+from app.formats.batch_lines import CHAT_ENDPOINT, MAX_LINE_BYTES
 from app.formats.openai import FileFacts
 from app.providers.anthropic import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, Anthropic, AnthropicParams
-from app.providers.protocol import ChatRequest, ProviderFile
-from tests.support.providers import canned, upload_of
+from app.providers.protocol import BatchSubmission, ChatRequest, ProviderBatch, ProviderFile
+from tests.support.providers import canned, chunks_of, upload_of
 
 NEWEST, OLDER = "2026-10-21", "2023-06-01"
 MODEL = "claude-sonnet-4-5"
@@ -512,3 +514,187 @@ async def test_an_error_in_a_stream_is_raised_behind_what_was_said(http, said, k
     assert type(failed.value) is error
     assert (b'"content":"hi"' in received) is (said == BEGINNING)
     assert b"[DONE]" not in received
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+ZERO = {"processing": 0, "succeeded": 0, "errored": 0, "canceled": 0, "expired": 0}
+BATCH = {
+    "id": "msgbatch_1",
+    "type": "message_batch",
+    "processing_status": "ended",
+    "request_counts": ZERO | {"succeeded": 1},
+    "created_at": "2026-11-20T00:00:00Z",
+    "expires_at": "2026-11-21T00:00:00Z",
+    "ended_at": "2026-11-20T00:01:00Z",
+    "cancel_initiated_at": None,
+    "results_url": None,
+}
+
+
+def submission(content=b"{}\n", chunk_bytes=64 * 1024):
+    return BatchSubmission("a" * 32, MODEL, CHAT_ENDPOINT, open=lambda: chunks_of(content, chunk_bytes))
+
+
+def line_of(text, key="key-1", stream=False):
+    request = chat_request({"role": "user", "content": text}, stream=stream)
+    return account(None, "http://127.0.0.1").batch_line(key, CHAT_ENDPOINT, request)
+
+
+def with_results(*lines):
+    """What a canned server says of a batch, and of its results, which are at its own host."""
+
+    def answer(request):
+        if b"/results" in request.partition(b"\r\n")[0]:
+            return b"\n".join(lines)
+        [host] = re.findall(rb"(?i)\r\nhost: (\S+)", request)
+        return encoded(BATCH | {"results_url": f"http://{host.decode()}/v1/messages/batches/msgbatch_1/results"})
+
+    return answer
+
+
+async def results_of(http, answer):
+    """Key → result."""
+    batch = ProviderBatch("msgbatch_1", "completed")
+    async with canned(body=answer) as (url, _), account(http, url).read_batch_output(batch) as output:
+        return await by_key(output)
+
+
+async def by_key(output):
+    return {result.key: result async for several in output for result in several}
+
+
+def succeeded(key, message=MESSAGE):
+    return encoded({"custom_id": key, "result": {"type": "succeeded", "message": message}})
+
+
+def test_a_line_is_the_message_that_a_chat_would_be():
+    line = json.loads(line_of("hi"))
+    assert line["custom_id"] == "key-1"
+    assert line["params"]["messages"] == [{"role": "user", "content": [{"type": "text", "text": "hi"}]}]
+    assert "stream" not in line["params"]
+
+
+@pytest.mark.parametrize("key", ["", "a" * 65, "a b", "ä", "a\n"])
+def test_a_key_that_anthropic_does_not_take_is_rejected(key):
+    with pytest.raises(Rejected) as rejected:
+        line_of("hi", key=key)
+    assert rejected.value.param == "custom_id"
+
+
+def test_a_batch_neither_streams_nor_embeds(http):
+    with pytest.raises(Rejected, match="does not stream"):
+        line_of("hi", stream=True)
+    with pytest.raises(Unsupported, match="/v1/embeddings"):
+        account(http, "http://127.0.0.1").batch_line("key-1", "/v1/embeddings", chat_request())
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 50, 10_000])
+async def test_the_lines_travel_as_one_list(anthropic, sandbox, chunk_bytes):
+    lines = b"".join(line_of("two\nlines", f"key-{number}") + b"\n" for number in range(3))
+    batch = await anthropic.create_batch(submission(lines, chunk_bytes))
+    assert (batch.total, batch.name) == (3, None)
+    sandbox.advance(2)
+    async with anthropic.read_batch_output(batch) as output:
+        results = await by_key(output)
+    assert results.keys() == {"key-0", "key-1", "key-2"}
+    assert all(b"two\\nlines" in result.body for result in results.values())
+
+
+async def test_lines_in_a_file_are_unsupported(anthropic):
+    with pytest.raises(Unsupported, match="with the batch itself"):
+        await anthropic.create_batch(BatchSubmission("a" * 32, MODEL, CHAT_ENDPOINT, input_file_id="file_1"))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
+async def test_a_batch_may_exist_when_its_answer_cannot_be_read(http, body):
+    async with canned(body=body) as (url, _):
+        with pytest.raises(Unavailable) as failed:
+            await account(http, url).create_batch(submission())
+    assert failed.value.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "counts"),
+    [
+        ({"processing_status": "in_progress", "request_counts": ZERO | {"processing": 3}}, "in_progress", (3, 0, 0)),
+        ({"processing_status": "canceling"}, "cancelling", (1, 1, 0)),
+        ({"cancel_initiated_at": "2026-11-20T00:00:30Z"}, "cancelled", (1, 1, 0)),
+        ({"request_counts": ZERO | {"expired": 2}}, "expired", (2, 0, 2)),
+        ({"request_counts": ZERO | {"expired": 2, "succeeded": 1}}, "completed", (3, 1, 2)),
+        ({"request_counts": ZERO | {"errored": 2, "canceled": 1}}, "completed", (3, 0, 3)),
+        ({"processing_status": "a status of tomorrow"}, "in_progress", (1, 1, 0)),
+    ],
+)
+async def test_a_batch_is_described_in_openais_words(http, told, status, counts):
+    async with canned(body=encoded(BATCH | told)) as (url, _):
+        batch = await account(http, url).retrieve_batch("msgbatch_1")
+    assert (batch.status, (batch.total, batch.completed, batch.failed)) == (status, counts)
+    assert (batch.expires_at - batch.created_at, batch.ended_at - batch.created_at) == (24 * 3600, 60)
+    assert batch.endpoint == CHAT_ENDPOINT
+
+
+@pytest.mark.parametrize(
+    ("kind", "status"),
+    [("invalid_request_error", 400), ("rate_limit_error", 429), ("overloaded_error", 529), ("one_of_tomorrow", 500)],
+)
+async def test_an_errored_line_has_the_status_of_its_type(http, kind, status):
+    error = {"type": "error", "error": {"type": kind, "message": "oh", "details": None}, "request_id": "req_1"}
+    line = encoded({"custom_id": "a", "result": {"type": "errored", "error": error}})
+    failed = (await results_of(http, with_results(line)))["a"]
+    assert failed.status == status
+    error = json.loads(failed.body)["error"]
+    assert (error["message"], error["code"]) == ("oh", kind)
+
+
+async def test_a_line_that_never_ran_says_why(http):
+    lines = [encoded({"custom_id": kind, "result": {"type": kind}}) for kind in ("canceled", "expired")]
+    results = await results_of(http, with_results(*lines))
+    assert {key: (result.status, result.code) for key, result in results.items()} == {
+        "canceled": (None, "batch_cancelled"),
+        "expired": (None, "batch_expired"),
+    }
+    assert all(result.message for result in results.values())
+
+
+@pytest.mark.parametrize(
+    "result",
+    [
+        None,
+        {"type": "succeeded"},
+        {"type": "succeeded", "message": None},
+        {"type": "succeeded", "message": {"id": "msg_1"}},
+        {"type": "errored", "error": {"type": "error"}},
+        {"type": "a type of tomorrow"},
+    ],
+)
+async def test_a_line_that_cannot_be_read_fails_alone(http, result):
+    odd = encoded({"custom_id": "odd", "result": result})
+    results = await results_of(http, with_results(succeeded("a"), odd, b"{not JSON", b"[]", b"{}", succeeded("b")))
+    assert results.keys() == {"a", "odd", "b"}
+    assert (results["odd"].status, results["odd"].succeeded) == (503, False)
+    assert "cannot be read" in json.loads(results["odd"].body)["error"]["message"]
+    for key in ("a", "b"):
+        answer = json.loads(results[key].body)
+        assert (answer["model"], answer["choices"][0]["message"]["content"]) == ("claude-x", "hi")
+
+
+async def test_a_line_without_an_end_is_unavailable(http):
+    with pytest.raises(Unavailable, match="results cannot be read"):
+        await results_of(http, with_results(b"x" * (MAX_LINE_BYTES + 1)))
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/results", "https://api.anthropic.com/results", "/results"])
+async def test_results_are_fetched_from_the_accounts_host_alone(http, address):
+    async with canned(body=encoded(BATCH | {"results_url": address})) as (url, requests):
+        with pytest.raises(Unavailable, match="another host"):
+            async with account(http, url).read_batch_output(ProviderBatch("msgbatch_1", "completed")):
+                pass
+    assert len(requests) == 1
+
+
+async def test_results_that_are_kept_no_more_are_missing(http):
+    async with canned(body=encoded(BATCH)) as (url, _):
+        with pytest.raises(Missing):
+            async with account(http, url).read_batch_output(ProviderBatch("msgbatch_1", "completed")):
+                pass

@@ -1,10 +1,12 @@
 """Azure OpenAI: which URL and which header its two forms have, and what its purposes become."""
 
+import json
 import re
 
 import pytest
 from pydantic import ValidationError
 
+from app.errors import Unsupported
 from app.providers.azure import Azure, AzureParams
 from app.providers.protocol import ChatRequest
 from tests.support.providers import canned, upload_of
@@ -27,6 +29,10 @@ def retrieving(azure):
     return azure.retrieve_file("assistant-1")
 
 
+def listing(azure):
+    return azure.list_batches(None, 5)
+
+
 def chatting(azure):
     return azure.chat(ChatRequest("my gpt/4o", b"{}"))
 
@@ -46,6 +52,9 @@ def chatting(azure):
 )
 async def test_the_base_may_be_written_in_every_way(http, suffix, api_version, file_line, chat_line):
     assert (await sent(http, retrieving, suffix=suffix, api_version=api_version))[0] == file_line
+    query = f"api-version={DATED}&" if api_version == DATED else ""
+    prefix = file_line.partition("/files")[0]
+    assert (await sent(http, listing, suffix=suffix, api_version=api_version))[0] == f"{prefix}/batches?{query}limit=5"
     assert (await sent(http, chatting, suffix=suffix, api_version=api_version))[0] == chat_line
 
 
@@ -89,3 +98,12 @@ async def test_purposes_become_those_that_azure_has(http, sandbox, purpose, at_a
     file = await Azure(params, http).upload_file(upload_of(purpose=purpose))
     assert [(held["id"], held["purpose"]) for held in sandbox.files] == [(file.id, at_azure)]
     assert re.match(r"assistant-" if at_azure == "assistants" else r"file-", file.id)
+
+
+def test_batches_have_the_endpoints_that_azure_runs(http):
+    azure = Azure(AzureParams(api_base="https://example.openai.azure.com", api_key="key"), http)
+    line = azure.batch_line("key", "/v1/responses", ChatRequest("my-gpt", b'{"model": "my-gpt", "input": "a"}'))
+    assert json.loads(line)["body"] == {"model": "my-gpt", "input": "a"}
+    with pytest.raises(Unsupported):
+        azure.batch_line("key", "/v1/embeddings", ChatRequest("my-gpt", b"{}"))
+    assert azure.capabilities.batch.max_lines == 100_000

@@ -2,11 +2,13 @@
 
 import asyncio
 import binascii
+import dataclasses
 import json
 import re
 import struct
 import sys
 from contextlib import aclosing
+from urllib.parse import quote
 
 import boto3
 import pytest
@@ -27,8 +29,9 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
+from app.formats.batch_lines import CHAT_ENDPOINT
 from app.providers.bedrock import Bedrock, BedrockParams, frame_events
-from app.providers.protocol import ChatRequest
+from app.providers.protocol import BatchOptions, BatchSubmission, ChatRequest
 from app.providers.registry import REGISTRY
 from tests.support.providers import canned, chunks_of, upload_of
 
@@ -546,3 +549,217 @@ async def test_bytes_that_s3_got_damaged_are_worth_another_try(http, code, error
         with pytest.raises(error) as failed:
             await bedrock.upload_file(upload_of(b"small"))
     assert type(failed.value) is error
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+ROLE = "arn:aws:iam::123456789012:role/batches"
+ARN = "arn:aws:bedrock:us-east-1:123456789012:model-invocation-job/abcdef123456"
+BUCKET = {"s3_bucket_name": "files"}
+BATCH = BatchSubmission("n1", NOVA, CHAT_ENDPOINT, input_file_id="s3://files/filemux/n1.jsonl")
+
+
+def job(status="Completed", **fields):
+    """A job as Bedrock describes it."""
+    return {"jobArn": ARN, "jobName": "j", "clientRequestToken": "n1", "modelId": NOVA, "status": status, **fields}
+
+
+async def submitted(http, batch, **params):
+    """What is asked for a batch, and the batch."""
+    async with canned(body=json.dumps(job("Submitted")).encode()) as (url, requests):
+        made = await account(http, url, **KEYS, **BUCKET, **params).create_batch(batch)
+    assert all(is_signed(request) for request in requests)
+    assert [head_of(request)[0].partition(" ")[0] for request in requests] == ["POST", "GET"]
+    return json.loads(requests[0].partition(b"\r\n\r\n")[2]), made
+
+
+async def test_a_batch_is_a_job_of_converse(http):
+    body, made = await submitted(http, BATCH, aws_batch_role_arn=ROLE)
+    assert body == {
+        "jobName": "n1",
+        "clientRequestToken": "n1",
+        "roleArn": ROLE,
+        "modelId": NOVA,
+        "modelInvocationType": "Converse",
+        "inputDataConfig": {"s3InputDataConfig": {"s3Uri": BATCH.input_file_id, "s3InputFormat": "JSONL"}},
+        "outputDataConfig": {"s3OutputDataConfig": {"s3Uri": "s3://files/filemux/n1-output/"}},
+        "timeoutDurationInHours": 24,
+    }
+    assert (made.id, made.name, made.status) == (ARN, "n1", "validating")
+
+
+async def test_an_api_key_answers_for_batches_too(http):
+    async with canned(body=json.dumps(job()).encode()) as (url, requests):
+        bedrock = account(http, url, **BUCKET, api_key="a-key", aws_batch_role_arn=ROLE)
+        await bedrock.create_batch(BATCH)
+        await bedrock.cancel_batch(ARN)
+    assert [head_of(request)[1]["authorization"] for request in requests] == ["Bearer a-key"] * 3
+    assert head_of(requests[2])[0].endswith("/stop HTTP/1.1")
+
+
+async def test_what_a_caller_may_say_about_a_job(http):
+    options = BatchOptions("s3://files/team/out", "arn:aws:iam::210987654321:role/theirs", "monday")
+    batch = dataclasses.replace(BATCH, provider_model=f"converse/{NOVA}", completion_window="48h", options=options)
+    body, made = await submitted(http, batch, allowed_buckets=["files/team"], aws_batch_role_arn=ROLE)
+    assert (body["jobName"], body["clientRequestToken"], made.name) == ("monday", "n1", "n1")
+    assert (body["roleArn"], body["modelId"]) == ("arn:aws:iam::210987654321:role/theirs", NOVA)
+    assert body["outputDataConfig"] == {"s3OutputDataConfig": {"s3Uri": "s3://files/team/out/"}}
+    assert body["timeoutDurationInHours"] == 48
+
+
+async def test_results_may_have_a_bucket_and_a_key_of_their_own(http):
+    results = {"s3_output_bucket_name": "results", "s3_encryption_key_id": "alias/mine"}
+    body, _ = await submitted(http, BATCH, **results, aws_batch_role_arn=ROLE)
+    expected = {"s3Uri": "s3://results/filemux/n1-output/", "s3EncryptionKeyId": "alias/mine"}
+    assert body["outputDataConfig"] == {"s3OutputDataConfig": expected}
+
+
+async def test_a_batch_that_cannot_be_is_not_asked_for(http):
+    bedrock = account(http, "http://unused", **KEYS, **BUCKET)
+    with pytest.raises(Rejected, match="aws_batch_role_arn"):
+        await bedrock.create_batch(BATCH)
+    bedrock = account(http, "http://unused", **KEYS, **BUCKET, aws_batch_role_arn=ROLE)
+    with pytest.raises(Missing):
+        await bedrock.create_batch(dataclasses.replace(BATCH, input_file_id="s3://others/n1.jsonl"))
+    with pytest.raises(Rejected):
+        await bedrock.create_batch(dataclasses.replace(BATCH, options=BatchOptions(output_uri="s3://others/out")))
+    with pytest.raises(Unsupported):
+        await account(http, "http://unused", **KEYS, aws_batch_role_arn=ROLE).create_batch(BATCH)
+
+
+def test_how_few_lines_are_too_few_is_the_accounts_quota(http):
+    assert account(http, "http://unused", **KEYS, **BUCKET).capabilities.batch.min_lines == 100
+    few = account(http, "http://unused", **KEYS, **BUCKET, batch_min_lines=5)
+    assert few.capabilities.batch.min_lines == 5
+    with pytest.raises(ValidationError):
+        BedrockParams(batch_min_lines=0)
+
+
+TOOL = {"type": "function", "function": {"name": "f"}}
+CALL = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+HISTORY = [
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "tool_calls": [CALL]},
+    {"role": "tool", "tool_call_id": "c", "content": "x"},
+]
+
+
+@pytest.mark.parametrize(
+    ("fields", "taken"),
+    [
+        ({}, True),
+        ({"metadata": {"toolConfig": "x"}}, True),
+        ({"tools": [TOOL], "tool_choice": "none"}, True),
+        ({"tools": [TOOL]}, False),
+        ({"messages": HISTORY}, False),
+        ({"messages": HISTORY, "tools": [TOOL], "tool_choice": "none"}, False),
+    ],
+)
+def test_a_line_has_no_tools(http, fields, taken):
+    bedrock = account(http, "http://unused", **KEYS, **BUCKET)
+    body = {"model": NOVA, "messages": [{"role": "user", "content": "hello"}], **fields}
+    request = ChatRequest(NOVA, json.dumps(body).encode())
+    if not taken:
+        with pytest.raises(Unsupported, match="no tools in a batch"):
+            bedrock.batch_line("k", CHAT_ENDPOINT, request)
+    else:
+        line = json.loads(bedrock.batch_line("k", CHAT_ENDPOINT, request))
+        assert line["recordId"] == "k" and "toolConfig" not in line["modelInput"]
+    with pytest.raises(Unsupported):
+        bedrock.batch_line("k", "/v1/embeddings", request)
+
+
+async def test_a_page_of_jobs_is_asked_for_as_aws_signs_it(http):
+    token = "a/b+c=="
+    body = json.dumps({"invocationJobSummaries": [job()], "nextToken": token}).encode()
+    async with canned(body=body) as (url, requests):
+        page = await account(http, url, **KEYS, **BUCKET).list_batches(token, 5000)
+    assert (page.batches[0].id, page.after) == (ARN, token)
+    line, _ = head_of(requests[0])
+    query = "maxResults=1000&sortBy=CreationTime&sortOrder=Descending&nextToken=a%2Fb%2Bc%3D%3D"
+    assert line == f"GET /model-invocation-jobs?{query} HTTP/1.1"
+    assert is_signed(requests[0])
+
+
+async def described(http, body, batch_id=ARN):
+    async with canned(body=json.dumps(body).encode()) as (url, requests):
+        return await account(http, url, **KEYS, **BUCKET).retrieve_batch(batch_id), requests
+
+
+@pytest.mark.parametrize(
+    ("told", "status"),
+    [
+        ("Submitted", "validating"),
+        ("Scheduled", "in_progress"),
+        ("Completed", "completed"),
+        ("PartiallyCompleted", "expired"),
+        ("Expired", "expired"),
+        ("Stopping", "cancelling"),
+        ("Stopped", "cancelled"),
+    ],
+)
+async def test_the_statuses_of_a_job(http, told, status):
+    found, requests = await described(http, job(told, message="about to end"))
+    assert (found.status, found.errors) == (status, ())
+    path = quote(ARN, safe="")
+    assert head_of(requests[0])[0] == f"GET /model-invocation-job/{path} HTTP/1.1"
+    assert is_signed(requests[0])
+
+
+async def test_what_a_job_tells(http):
+    counts = {"totalRecordCount": 9, "processedRecordCount": 5, "successRecordCount": 3, "errorRecordCount": 2}
+    times = {"submitTime": "2026-11-21T08:00:00Z", "endTime": "2026-11-21T08:00:09.5Z"}
+    found, _ = await described(http, job("Failed", message="no access", **counts, **times), "abcdef123456")
+    assert (found.total, found.completed, found.failed) == (9, 3, 2)
+    assert (found.created_at, found.ended_at, found.expires_at) == (1_795_248_000, 1_795_248_009, None)
+    assert [one.message for one in found.errors] == ["no access"]
+    another = {key: value for key, value in job().items() if key != "clientRequestToken"}
+    assert (await described(http, another))[0].name == "j"
+
+
+@pytest.mark.parametrize("body", [{}, job("Dreaming"), {"status": "Completed"}])
+async def test_an_answer_that_is_no_job_is_unavailable(http, body):
+    with pytest.raises(Unavailable):
+        await described(http, body)
+
+
+async def test_a_job_that_does_not_say_where_its_results_are_is_unavailable(http):
+    async with canned(body=json.dumps(job()).encode()) as (url, _):
+        bedrock = account(http, url, **KEYS, **BUCKET)
+        with pytest.raises(Unavailable, match="where the results are"):
+            await bedrock.forget_batch(await bedrock.retrieve_batch(ARN))
+
+
+@pytest.mark.parametrize("batch_id", ["", "..", "../foundation-models", "ABCDEF123456", f"{ARN}/stop", f"{ARN}0"])
+async def test_what_no_job_is_called_is_missing(http, batch_id):
+    with pytest.raises(Missing):
+        await described(http, job(), batch_id)
+
+
+async def test_an_odd_result_fails_alone_or_is_left_out(http, aws):
+    bedrock = account(http, aws, **KEYS, **BUCKET, s3_endpoint_url=aws)
+    lines = [
+        {"recordId": "1", "modelOutput": ANSWER},
+        {"recordId": "2", "modelOutput": {}},
+        {"recordId": "3", "error": {"errorCode": 424, "errorMessage": "no"}},
+        {"recordId": "4", "error": {}},
+        {"modelOutput": ANSWER},
+        "text",
+    ]
+    content = "\n".join(map(json.dumps, lines)).encode()
+    folder = "n1-output/abcdef123456"
+    first, second, manifest = [
+        await bedrock.upload_file(upload_of(data, replica_id=f"{folder}/{name}"))
+        for name, data in (("a.jsonl.out", content), ("b.jsonl.out", content[:60]), ("manifest.json.out", b"{}"))
+    ]
+    output = {"s3OutputDataConfig": {"s3Uri": "s3://files/filemux/n1-output/"}}
+    async with canned(body=json.dumps(job(outputDataConfig=output)).encode()) as (url, _):
+        there = account(http, url, **KEYS, **BUCKET, s3_endpoint_url=aws)
+        batch = await there.retrieve_batch(ARN)
+        async with there.read_batch_output(batch) as results:
+            found = {result.key: result async for several in results for result in several}
+        await there.forget_batch(batch)
+    assert {key: result.status for key, result in found.items()} == {"1": 200, "2": 503, "3": 424}
+    for file in (first, second, manifest):
+        with pytest.raises(Missing):
+            await bedrock.retrieve_file(file.id)

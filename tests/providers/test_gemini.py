@@ -15,8 +15,9 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
+from app.formats.batch_lines import CHAT_ENDPOINT
 from app.providers.gemini import CAPABILITIES, Gemini, GeminiParams
-from app.providers.protocol import ChatRequest
+from app.providers.protocol import BatchSubmission, ChatRequest, ProviderBatch
 from app.providers.wrappers import Retrying
 from tests.support.providers import canned, upload_of
 
@@ -292,3 +293,171 @@ async def test_the_base_may_be_written_in_every_way(http, suffix, version):
 def test_parameters_that_are_wrong_are_refused(params):
     with pytest.raises(ValidationError):
         GeminiParams.model_validate(params)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+SUBMITTED = BatchSubmission("a" * 32, MODEL, CHAT_ENDPOINT, input_file_id=f"https://a.test/v1beta/files/{REPLICA}")
+SAID = {"candidates": [{"content": {"parts": [{"text": "hi"}], "role": "model"}, "finishReason": "STOP"}]}
+
+
+def operation(state="SUCCEEDED", response=None, error=None, **metadata):
+    """A batch as the API shows it."""
+    told = {
+        "model": f"models/{MODEL}",
+        "displayName": "a" * 32,
+        "state": f"BATCH_STATE_{state}",
+        "createTime": "2026-11-20T00:00:00.123456789Z",
+        "inputConfig": {"fileName": f"files/{REPLICA}"},
+        **metadata,
+    }
+    shown = {"name": "batches/b1", "metadata": told, "response": response, "error": error}
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+def with_responses(shown, *lines):
+    """What a canned server says of a batch, and of its file of responses."""
+
+    def answer(request):
+        if b":download?alt=media" in request.partition(b"\r\n")[0]:
+            return b"\n".join(lines)
+        return json.dumps(shown).encode()
+
+    return answer
+
+
+async def described(http, **told):
+    async with canned(body=json.dumps(operation(**told)).encode()) as (url, _):
+        return await account(http, url).retrieve_batch("batches/b1")
+
+
+async def results_of(http, shown, *lines):
+    """Key → result."""
+    batch = ProviderBatch("batches/b1", "completed")
+    answer = with_responses(shown, *lines)
+    async with canned(body=answer) as (url, _), account(http, url).read_batch_output(batch) as output:
+        return {result.key: result async for several in output for result in several}
+
+
+def text_of(result):
+    answer = json.loads(result.body)
+    return answer["model"], answer["choices"][0]["message"]["content"]
+
+
+def test_a_line_is_the_request_that_a_chat_would_be(http):
+    line = json.loads(account(http, "http://127.0.0.1").batch_line("key-1", CHAT_ENDPOINT, asking_about()))
+    assert line["key"] == "key-1"
+    assert line["request"]["contents"] == [{"role": "user", "parts": [{"text": "say this back"}]}]
+
+
+async def test_a_batch_names_its_file_as_google_does(http):
+    async with canned(body=json.dumps(operation("PENDING")).encode()) as (url, requests):
+        batch = await account(http, url).create_batch(SUBMITTED)
+    assert (batch.id, batch.status, batch.name) == ("batches/b1", "validating", "a" * 32)
+    head, _, body = requests[0].partition(b"\r\n\r\n")
+    assert head.startswith(f"POST /v1/models/{MODEL}:batchGenerateContent ".encode())
+    lines = {"fileName": f"files/{REPLICA}"}
+    assert json.loads(body) == {"batch": {"displayName": "a" * 32, "inputConfig": lines}}
+
+
+async def test_lines_that_are_in_no_file_are_rejected(gemini):
+    with pytest.raises(Rejected):
+        await gemini.create_batch(BatchSubmission("a" * 32, MODEL, CHAT_ENDPOINT))
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}"])
+async def test_a_batch_may_exist_when_its_answer_cannot_be_read(http, body):
+    async with canned(body=body) as (url, _):
+        with pytest.raises(Unavailable) as failed:
+            await account(http, url).create_batch(SUBMITTED)
+    assert failed.value.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("PENDING", "validating"),
+        ("RUNNING", "in_progress"),
+        ("SUCCEEDED", "completed"),
+        ("FAILED", "failed"),
+        ("CANCELLED", "cancelled"),
+        ("EXPIRED", "expired"),
+        ("OF_TOMORROW", "in_progress"),
+    ],
+)
+async def test_a_batch_is_described_in_openais_words(http, state, status):
+    batch = await described(http, state=state, endTime="2026-11-20T00:01:00Z")
+    assert (batch.status, batch.endpoint, batch.input_file_id) == (status, CHAT_ENDPOINT, f"files/{REPLICA}")
+    assert (batch.expires_at - batch.created_at, batch.ended_at - batch.created_at) == (48 * 3600, 60)
+    assert (batch.total, batch.completed, batch.failed) == (None, None, None)
+
+
+async def test_counts_are_texts_and_left_out_when_they_are_zero(http):
+    batch = await described(http, batchStats={"requestCount": "3", "successfulRequestCount": "3"})
+    assert (batch.total, batch.completed, batch.failed) == (3, 3, 0)
+
+
+async def test_a_batch_that_failed_says_why(http):
+    batch = await described(http, state="FAILED", error={"code": 3, "message": "line 7 is no JSON"})
+    assert [error.message for error in batch.errors] == ["line 7 is no JSON"]
+
+
+@pytest.mark.parametrize("place", ["metadata", "response"])
+async def test_responses_are_found_wherever_they_are_told(http, place):
+    def told(output):
+        return operation(output=output) if place == "metadata" else operation(response=output)
+
+    line = json.dumps({"key": "a", "response": SAID}).encode()
+    results = await results_of(http, told({"responsesFile": "files/batch-b1"}), line)
+    assert text_of(results["a"]) == (MODEL, "hi")
+    inlined = [{"metadata": {"key": "b"}, "response": SAID}, {"metadata": {"key": "c"}, "error": {"code": 14}}]
+    results = await results_of(http, told({"inlinedResponses": {"inlinedResponses": inlined}}))
+    assert text_of(results["b"]) == (MODEL, "hi")
+    assert (results["c"].status, results.keys()) == (503, {"b", "c"})
+
+
+async def test_a_batch_without_an_output_has_no_results(http):
+    assert await results_of(http, operation("CANCELLED")) == {}
+
+
+@pytest.mark.parametrize("field", ["error", "status"])
+@pytest.mark.parametrize(("code", "status"), [(3, 400), (7, 403), (8, 429), (13, 500), (404, 404), (None, 500)])
+async def test_a_failed_line_has_the_status_of_its_code(http, field, code, status):
+    line = json.dumps({"key": "a", field: {"code": code, "message": "oh"}}).encode()
+    failed = (await results_of(http, operation(output={"responsesFile": "files/batch-b1"}), line))["a"]
+    assert (failed.status, failed.succeeded) == (status, False)
+    assert json.loads(failed.body)["error"]["message"] == "oh"
+
+
+@pytest.mark.parametrize("odd", [{"response": {"candidates": 7}}, {"response": {"a": 1}}, {"error": "oh"}, {}])
+async def test_a_line_that_cannot_be_read_fails_alone(http, odd):
+    lines = [{"key": "a", "response": SAID}, {"key": "odd", **odd}, {"response": SAID}, {"key": "b", "response": SAID}]
+    shown = operation(output={"responsesFile": "files/batch-b1"})
+    results = await results_of(http, shown, b"{not JSON", *(json.dumps(line).encode() for line in lines))
+    assert results.keys() == {"a", "odd", "b"}
+    assert results["odd"].status >= 500 and json.loads(results["odd"].body)["error"]["message"]
+
+
+async def test_an_expired_file_of_responses_is_missing(gemini, sandbox):
+    line = gemini.batch_line("a", CHAT_ENDPOINT, asking_about())
+    file = await gemini.upload_file(named(line))
+    batch = await gemini.create_batch(BatchSubmission("a" * 32, MODEL, CHAT_ENDPOINT, input_file_id=file.id))
+    sandbox.advance(2)
+    assert (await gemini.retrieve_batch(batch.id)).status == "completed"
+    sandbox.advance(CAPABILITIES.file_ttl_seconds)
+    with pytest.raises(Missing):
+        async with gemini.read_batch_output(batch):
+            pass
+    await gemini.forget_batch(batch)
+    with pytest.raises(Missing):
+        await gemini.retrieve_batch(batch.id)
+
+
+async def test_a_wrong_key_is_not_a_wrong_batch(http, sandbox):
+    with pytest.raises(Unauthorized):
+        await account(http, f"{sandbox.url}/gemini", api_key="bad").create_batch(SUBMITTED)
+
+
+async def test_an_input_that_is_gone_is_missing(gemini):
+    with pytest.raises(Missing):
+        await gemini.create_batch(SUBMITTED)

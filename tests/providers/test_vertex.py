@@ -3,15 +3,18 @@
 import asyncio
 import json
 
+import hypothesis.strategies as st
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
 from pydantic import ValidationError
 
 from app.errors import Missing, Rejected, Unauthorized, Unavailable, Unsupported
-from app.providers.protocol import ChatRequest
+from app.formats.batch_lines import CHAT_ENDPOINT
+from app.providers.protocol import BatchOptions, BatchSubmission, ChatRequest, ProviderBatch
 from app.providers.registry import REGISTRY
-from app.providers.vertex import CAPABILITIES, WITHOUT_BUCKET, Vertex, VertexParams
+from app.providers.vertex import CAPABILITIES, WITHOUT_BUCKET, Vertex, VertexParams, failure_of, key_of, label_of
 from tests.conformance.suite import unreachable
 from tests.support.providers import canned, upload_of
 
@@ -337,3 +340,193 @@ def test_the_bucket_and_the_project_may_stand_in_the_environment(monkeypatch):
         "vertex_project": "os.environ/VERTEXAI_PROJECT",
         "vertex_location": "os.environ/VERTEXAI_LOCATION",
     }
+
+
+# --- batches ----------------------------------------------------------------------------------------------------
+
+RESULT = {"status": "", "request": {"labels": {"custom_id": "k"}}, "response": json.loads(ANSWER)}
+
+
+def job(state="SUCCEEDED", **fields):
+    """A job as Vertex AI describes it."""
+    name = "projects/1234/locations/us-central1/batchPredictionJobs/77"
+    return {"name": name, "displayName": "n", "state": f"JOB_STATE_{state}", **fields}
+
+
+@given(st.text(max_size=9) | st.from_regex(r"[ac-z0-9_-][a-z0-9_-]{0,62}|b32_[a-z]{0,9}", fullmatch=True))
+def test_a_key_comes_back_from_its_label(key):
+    label = label_of(key)
+    assert key_of(label) == key
+    assert len(label) <= 63 and set(label) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+
+
+def test_keys_that_label_alike_differ():
+    assert label_of("abc") == "abc"
+    assert len({label_of(key) for key in ("abc", "ABC", label_of("ABC"))}) == 3
+
+
+@pytest.mark.parametrize("key", ["A" * 37, "a" * 64, "ä" * 19])
+def test_a_key_that_no_label_holds_is_refused(key):
+    with pytest.raises(Rejected, match="36 bytes") as refused:
+        label_of(key)
+    assert refused.value.param == "custom_id"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "message"),
+    [
+        ('{"error": {"code": 429, "message": "later", "status": "X"}}', 429, "later"),
+        ('Bad Request: {"error": {"code": 400, "message": "no"}}', 400, "no"),
+        ('{"code": 503, "message": "busy"}', 503, "busy"),
+        ({"code": 404, "message": "gone"}, 404, "gone"),
+        # A number that is none of HTTP's.
+        ('{"code": 3, "message": "invalid"}', 500, "invalid"),
+        ("the model was not in the mood", 500, "the model was not in the mood"),
+        ("{broken", 500, "{broken"),
+        ('{"error": "text"}', 500, '{"error": "text"}'),
+        ("x" * 5000, 500, "x" * 2000),
+    ],
+)
+def test_what_went_wrong_with_a_line(status, code, message):
+    assert failure_of(status) == (code, message)
+
+
+async def test_batches_need_a_bucket_and_a_project(with_bucket, http):
+    batch = BatchSubmission("n", MODEL, CHAT_ENDPOINT, input_file_id="gs://filemux-sandbox/filemux/in.jsonl")
+    for provider in (account(http, **TOKEN), with_bucket(api_key="k", vertex_access_token="t")):
+        assert provider.capabilities.batch_input == "none"
+        calls = [
+            provider.create_batch(batch),
+            provider.retrieve_batch("77"),
+            provider.list_batches(None, 1),
+            provider.cancel_batch("77"),
+            provider.forget_batch(ProviderBatch("77", "completed")),
+            provider.read_batch_output(ProviderBatch("77", "completed")).__aenter__(),
+        ]
+        for call in calls:
+            with pytest.raises(Unsupported, match="this account runs no batches"):
+                await call
+
+
+async def test_a_batch_by_the_name_and_in_the_folder_that_the_caller_wants(with_bucket, sandbox):
+    provider = with_bucket(**TOKEN, allowed_buckets=["filemux-sandbox/team"])
+    line = provider.batch_line("My Key", CHAT_ENDPOINT, REQUEST) + b"\n"
+    file = await provider.upload_file(upload_of(line, replica_id="in.jsonl"))
+    options = BatchOptions(output_uri="gs://filemux-sandbox/team/out", job_name="Monday's")
+    batch = await provider.create_batch(
+        BatchSubmission("n1", "gemini-2.5-flash", CHAT_ENDPOINT, input_file_id=file.id, options=options)
+    )
+    assert (batch.name, batch.input_file_id) == ("n1", file.id)
+    sandbox.advance(5)
+    batch = await provider.retrieve_batch(batch.id)
+    [written] = {one["id"] for one in sandbox.files} - {file.id}
+    assert written.startswith("gs://filemux-sandbox/team/out/")
+    async with provider.read_batch_output(batch) as output:
+        [[result]] = [results async for results in output if results]
+    assert result.key == "My Key" and b"say this back" in result.body
+    await provider.delete_file(written)
+    with pytest.raises(Missing):
+        await provider.read_batch_output(batch).__aenter__()
+
+
+async def test_a_batch_stays_inside_of_the_buckets(with_bucket):
+    provider = with_bucket()
+    mine = provider.chosen_file_id("in.jsonl")
+    with pytest.raises(Missing):
+        await provider.create_batch(BatchSubmission("n", MODEL, CHAT_ENDPOINT, input_file_id="gs://others/in.jsonl"))
+    options = BatchOptions(output_uri="gs://others/out")
+    with pytest.raises(Rejected):
+        await provider.create_batch(BatchSubmission("n", MODEL, CHAT_ENDPOINT, input_file_id=mine, options=options))
+
+
+async def described(http, body, *, batch_id="77"):
+    """The batch that a body describes, and the head of the request for it."""
+    async with canned(body=json.dumps(body).encode()) as (url, requests):
+        return await account(http, url, **TOKEN, gcs_bucket="b").retrieve_batch(batch_id), requests[0]
+
+
+@pytest.mark.parametrize(
+    ("state", "status"),
+    [
+        ("QUEUED", "validating"),
+        ("PAUSED", "in_progress"),
+        ("UPDATING", "in_progress"),
+        ("PARTIALLY_SUCCEEDED", "completed"),
+        ("CANCELLING", "cancelling"),
+        ("EXPIRED", "expired"),
+    ],
+)
+async def test_the_states_of_a_job(http, state, status):
+    found, request = await described(http, job(state), batch_id=job()["name"])
+    assert (found.id, found.status, found.name, found.total) == ("77", status, "n", None)
+    # The id's project is its number; the account's own is asked.
+    assert request.startswith(b"GET /v1beta1/projects/sandbox/locations/us-central1/batchPredictionJobs/77 HTTP")
+
+
+async def test_what_a_job_tells(http):
+    stats = {"successfulCount": "7", "failedCount": "2", "incompleteCount": "1"}
+    times = {"createTime": "2026-11-21T08:00:00.123456789Z", "endTime": "2026-11-21T08:00:09Z"}
+    error = {"code": 9, "message": "quota"}
+    found, _ = await described(http, job("FAILED", completionStats=stats, error=error, **times))
+    assert (found.total, found.completed, found.failed) == (10, 7, 2)
+    assert (found.created_at, found.ended_at) == (1_795_248_000, 1_795_248_009)
+    assert [(one.code, one.message) for one in found.errors] == [("9", "quota")]
+    found, _ = await described(http, job(completionStats={"successfulCount": "7", "incompleteCount": "-1"}))
+    assert (found.total, found.completed, found.failed) == (None, 7, 0)
+    # Another client's, which reads from a table.
+    found, _ = await described(http, job(inputConfig={"instancesFormat": "bigquery", "bigquerySource": {}}))
+    assert found.input_file_id is None
+
+
+@pytest.mark.parametrize("body", [{}, {"state": "JOB_STATE_RUNNING"}, job("DREAMING"), {"name": "x"}])
+async def test_an_answer_that_is_no_job_is_unavailable(http, body):
+    with pytest.raises(Unavailable):
+        await described(http, body)
+
+
+@pytest.mark.parametrize("batch_id", ["", "..", "77/../78", "77:cancel", "batches/77", "seven", "7?x=1"])
+async def test_what_no_job_is_called_is_missing(http, batch_id):
+    with pytest.raises(Missing):
+        await described(http, job(), batch_id=batch_id)
+
+
+def job_that_wrote(file):
+    """A job whose results are a file."""
+    directory = file.id.rpartition("/")[0]
+    return job(model=f"publishers/google/models/{MODEL}", outputInfo={"gcsOutputDirectory": directory})
+
+
+@pytest.mark.parametrize(
+    ("lines", "keys"),
+    [
+        (b"", []),
+        (b"\n\n", []),
+        (json.dumps(RESULT).encode(), ["k"]),
+        (b'{"status": "", "response": {}}\n[]\nno json\n' + json.dumps(RESULT).encode() + b"\n", ["k"]),
+    ],
+)
+async def test_lines_that_tell_no_key_are_left_out(with_bucket, sandbox, lines, keys):
+    provider = with_bucket()
+    file = await provider.upload_file(upload_of(lines, replica_id="out/predictions_1.jsonl"))
+    answer = job(
+        model=f"publishers/google/models/{MODEL}", outputInfo={"gcsOutputDirectory": file.id.rpartition("/")[0]}
+    )
+    async with canned(body=json.dumps(answer).encode()) as (url, _):
+        there = with_bucket(**TOKEN, api_base=url)
+        async with there.read_batch_output(ProviderBatch("77", "completed")) as output:
+            assert [result.key async for results in output for result in results] == keys
+
+
+async def test_an_answer_that_cannot_be_read_fails_its_line_alone(with_bucket):
+    provider = with_bucket()
+    odd = {**RESULT, "response": {"candidates": "none"}}
+    file = await provider.upload_file(
+        upload_of(json.dumps(odd).encode() + b"\n" + json.dumps(RESULT).encode(), replica_id="out/predictions.jsonl")
+    )
+    answer = job(
+        model=f"publishers/google/models/{MODEL}", outputInfo={"gcsOutputDirectory": file.id.rpartition("/")[0]}
+    )
+    async with canned(body=json.dumps(answer).encode()) as (url, _):
+        there = with_bucket(**TOKEN, api_base=url)
+        async with there.read_batch_output(ProviderBatch("77", "completed")) as output:
+            assert [result.status async for results in output for result in results] == [503, 200]

@@ -1,4 +1,4 @@
-"""A file's life and two chats through whichever anthropic SDK is importable; what happened, as JSON on stdout.
+"""A file's life, two chats and a batch through whichever anthropic SDK is importable; what happened, as JSON on stdout.
 
 A program of its own, for one process has room for one version of the SDK.
 """
@@ -7,6 +7,7 @@ import json
 import sys
 
 import anthropic
+import httpx
 
 
 def _attempt(verb, *arguments, **more):
@@ -38,6 +39,17 @@ def _continued(request, answer):
     return request | {"messages": request["messages"] + said}
 
 
+def _batch(client, url, said):
+    """The statuses of a batch's life, and its one result."""
+    message = {"model": "claude-haiku-4-5", "max_tokens": 10, "messages": [{"role": "user", "content": said}]}
+    batches = client.messages.batches
+    created = batches.create(requests=[{"custom_id": "a", "params": message}])
+    httpx.post(url.replace("/anthropic", "/_sandbox/clock"), json={"advance_seconds": 2}).raise_for_status()
+    [result] = batches.results(created.id)
+    statuses = [created.processing_status, batches.retrieve(created.id).processing_status]
+    return [*statuses, result.custom_id, result.result.message.content[0].text, batches.delete(created.id).type]
+
+
 def main(url):
     """Travel, and tell."""
     client = anthropic.Anthropic(base_url=url, api_key="one", max_retries=0)
@@ -55,6 +67,7 @@ def main(url):
         "download": _attempt(files.download, uploaded[0].id),
         "called": [called.stop_reason, called.content[-1].input],
         "answer": answer.content[-1].text,
+        "batch": _batch(client, url, "hi"),
         "deleted": [files.delete(file.id).type for file in uploaded],
         "missing": _attempt(files.retrieve_metadata, uploaded[0].id),
         "models": [model.id for model in client.models.list(limit=3)],

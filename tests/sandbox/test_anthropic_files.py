@@ -229,7 +229,8 @@ async def test_unknown_routes_and_methods_are_refused_in_anthropics_shape(http: 
 
 async def test_models(client):
     models = [model.id async for model in client.models.list(limit=3)]
-    assert sorted(models) == ["claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "claude-sonnet-5"]
+    current = ["claude-haiku-4-5", "claude-opus-4-5", "claude-sonnet-4-5", "claude-sonnet-5"]
+    assert sorted(models) == ["claude-3-sonnet-20240229", *current]
     page = await client.models.list(limit=1, after_id=models[1])
     assert ([model.id for model in page.data], page.has_more) == (models[2:3], True)
     assert (await client.models.retrieve("claude-sonnet-5")).display_name == "Claude Sonnet 5"

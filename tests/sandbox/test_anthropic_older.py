@@ -49,6 +49,7 @@ def test_an_older_client_travels(older: tuple[str, Path], sandbox: Sandbox):
         "download": ["BadRequestError", "invalid_request_error"],
         "called": ["tool_use", {"q": "call:lookup"}],
         "answer": f"[file filename=a.pdf bytes=1 sha256={hashlib.sha256(b'a').hexdigest()}]\n42",
+        "batch": ["in_progress", "ended", "a", "hi", "message_batch_deleted"],
         "deleted": ["file_deleted"] * 3,
         "missing": ["NotFoundError", "not_found_error"],
         "unauthorized": ["AuthenticationError", "authentication_error"],

@@ -153,6 +153,7 @@ def test_candidates_and_their_tokens(client):
 def test_models(client):
     pager = client.models.list(config={"page_size": 2})
     assert [model.name for model in pager] == [
+        "models/gemini-1.5-flash",
         "models/gemini-2.0-flash",
         "models/gemini-2.5-flash",
         "models/gemini-2.5-pro",

@@ -97,7 +97,7 @@ class MemoryProvider:
         file = self._file(provider_file_id)
         yield FileContent(chunks_of(self.files[file.id]), file.bytes)
 
-    async def list_files(self, after, limit):
+    async def list_files(self, after, limit, storage=None):
         self._called("list_files")
         return ProviderFilePage(tuple(map(self._file, self.files)), None)
 
@@ -166,16 +166,20 @@ def upload_of(content=b"some bytes", *, promised=True, mime_type="text/plain", *
 
 @contextlib.asynccontextmanager
 async def canned(status=200, headers=None, body=b"{}"):
-    """A real server that answers every request the same way: its URL, and the list of requests it got, as bytes."""
+    """A real server that answers every request the same way: its URL, and the list of requests it got, as bytes.
+
+    A body that depends on the request is a function of it.
+    """
     requests = []
 
     async def answer(reader, writer):
         head = await reader.readuntil(b"\r\n\r\n")
         length = next((line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")), b":0")
         requests.append(head + await reader.readexactly(int(length.partition(b":")[2])))
-        lines = [f"HTTP/1.1 {status} Canned", f"content-length: {len(body)}", "connection: close"]
+        content = body(requests[-1]) if callable(body) else body
+        lines = [f"HTTP/1.1 {status} Canned", f"content-length: {len(content)}", "connection: close"]
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
-        writer.write("\r\n".join([*lines, "", ""]).encode() + body)
+        writer.write("\r\n".join([*lines, "", ""]).encode() + content)
         await writer.drain()
         writer.close()
         await writer.wait_closed()
