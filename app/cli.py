@@ -25,9 +25,11 @@ COMMANDS = {
     "teams": ("cli_admin", "Teams: who shares files and default targets."),
     "keys": ("cli_admin", "Keys: who may call, as what, and for which model names."),
     "files": ("cli_files", "Files: what a team has uploaded."),
+    "batches": ("cli_batches", "Batches: files of requests, run at every provider that their lines name."),
     "accounts": ("cli_accounts", "Accounts: the places where provider files live."),
+    "import-litellm": ("cli_import", "Take over the managed files of a LiteLLM proxy: a dry run, unless --apply."),
     "suspects": ("cli_suspects", "Suspects: files at a provider that a lost upload may have left."),
-    "backlog": ("cli_sql", "Show the replicas that something is still to be done for, and why it was not done yet."),
+    "backlog": ("cli_sql", "Show what is still to be done for replicas and batches, and why it was not done yet."),
     "sql": ("cli_sql", "Run one SELECT on the views, as the role that may read them and nothing else."),
 }
 
@@ -41,7 +43,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command = getattr(import_module(f"app.{COMMANDS[cmd_name][0]}"), cmd_name)
+        command = getattr(import_module(f"app.{COMMANDS[cmd_name][0]}"), cmd_name.replace("-", "_"))
         assert isinstance(command, click.Command)
         return command
 

@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import mimetypes
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import Progress, wrap_file
+from rich.progress import Progress
 
 from app.access.audit import COMMAND_LINE, Actor
 from app.access.authenticate import Caller
 from app.cli_database import config_option, json_option
 from app.cli_gateway import with_gateway
+from app.cli_upload import send_file
 from app.db.session import Rows
-from app.files import delete, queries, read, upload
+from app.files import delete, queries, read
 from app.files.backfill import sync
-from app.files.multipart import UNTYPED, FileStart
 from app.files.replicas import queries as replica_queries
-from app.files.targets import wanted_from
 from app.gateway import Gateway
 from app.printing import show_object, show_objects
 
-READ_BYTES = 1024 * 1024
 # How often a sync is asked how far it is, and how many of its failures are listed.
 LOOK_SECONDS = 0.5
 SHOWN_FAILURES = 100
@@ -84,15 +80,9 @@ def upload_file(
     file: Path, targets: tuple[str, ...], purpose: str, team: str, config: Path | None, as_json: bool
 ) -> None:
     """Upload a file to every target."""
-    fields = [("purpose", purpose), *(("target_model_names", name) for name in targets)]
-    size = file.stat().st_size
 
     async def uploaded(gateway: Gateway, caller: Caller) -> dict[str, Any]:
-        part = FileStart(file.name, mimetypes.guess_type(file.name)[0] or UNTYPED, size)
-        with file.open("rb") as plain, wrap_file(plain, size, description="", console=Console(stderr=True)) as source:
-            wanted = wanted_from(fields, (), {})
-            row, _ = await upload.upload_file(gateway, caller, part, _chunks(source), wanted)
-        return _flat(read.shown(row))
+        return _flat(read.shown(await send_file(gateway, caller, file, purpose, targets)))
 
     show_object(with_gateway(config, team, uploaded), as_json)
 
@@ -129,11 +119,6 @@ def sync_files(model: str, team: str | None, config: Path | None, as_json: bool)
     if failures and not as_json:
         show_objects([dict(row) for row in failures], as_json=False)
     sys.exit(1 if figures["failed"] else 0)
-
-
-async def _chunks(source: BinaryIO) -> AsyncIterator[bytes]:
-    while chunk := await asyncio.to_thread(source.read, READ_BYTES):
-        yield chunk
 
 
 def _flat(shown: dict[str, Any]) -> dict[str, Any]:

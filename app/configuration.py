@@ -28,13 +28,13 @@ def load(config: Path | None = None) -> Settings:
 
 def with_secrets(found: Settings, tell: Callable[[str], None]) -> Settings:
     """Make and keep what was not configured; a new master key is told once."""
-    master_key, secret_key = found.master_key, found.secret_key
+    master_key, secret_keys = found.master_key, found.secret_keys
     if master_key is None:
         path = found.data_dir / "master_key"
         secret, new = settings.kept_secret(path)
         master_key = SecretStr(secret)
         if new:
             tell(f"new master key, kept in {path}: {secret}")
-    if secret_key is None:
-        secret_key = SecretStr(settings.kept_secret(found.data_dir / "secret_key")[0])
-    return replace(found, master_key=master_key, secret_key=secret_key)
+    if not secret_keys:
+        secret_keys = (SecretStr(settings.kept_secret(found.data_dir / "secret_key")[0]),)
+    return replace(found, master_key=master_key, secret_keys=secret_keys)

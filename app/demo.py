@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 import mimetypes
 import os
 import re
@@ -28,11 +29,14 @@ from app.db import readonly
 from app.db.embedded import attach_or_start
 from app.db.session import Database
 from app.processes import ended, start_child
+from app.providers.protocol import ENDED
 from app.sandbox import sample_path
 from app.settings import Environment, Settings
 
 # What must be gone is given this long, the worker's retries included.
 GONE_SECONDS = 15.0
+# A simulated batch runs for three seconds.
+BATCH_SECONDS = 30.0
 MAPPING_COLUMNS = "model_name, provider, account, provider_file_id, state, bytes"
 
 console = Console()
@@ -91,7 +95,7 @@ def _gateway(data_dir: Path) -> Iterator[_Running]:
 
 
 class _Story:
-    """Upload, chat with each model, look at the rows, delete, look at the providers."""
+    """Upload, chat with each model, ask all of them in a batch, look at the rows, delete, look at the providers."""
 
     def __init__(self, running: _Running, path: Path) -> None:
         self._running, self._path = running, path
@@ -109,6 +113,7 @@ class _Story:
             for index, name in enumerate(names)
         ]
         steps += [
+            ("one batch for all of them", lambda: self._batch(names, file_id)),
             ("one row per model name in file_mappings", lambda: self._rows(file_id, len(names))),
             ("delete", lambda: self._client.files.delete(file_id).deleted),
             ("the id is unknown now", lambda: self._unknown(file_id)),
@@ -142,11 +147,7 @@ class _Story:
 
     def _chat(self, name: str, file_id: str, *, stream: bool) -> Callable[[], bool]:
         def chat() -> bool:
-            parts = [
-                {"type": "file", "file": {"file_id": file_id}},
-                {"type": "text", "text": "What is in this file?"},
-            ]
-            arguments: Any = {"model": name, "messages": [{"role": "user", "content": parts}]}
+            arguments: Any = _question(name, file_id)
             if stream:
                 chunks = self._client.chat.completions.create(**arguments, stream=True)
                 answer = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
@@ -156,6 +157,24 @@ class _Story:
             return f"sha256={self._sha256}" in answer
 
         return chat
+
+    def _batch(self, names: list[str], file_id: str) -> bool:
+        endpoint: Any = "/v1/chat/completions"
+        lines = [
+            {"custom_id": name, "method": "POST", "url": endpoint, "body": _question(name, file_id)} for name in names
+        ]
+        content = "\n".join(map(json.dumps, lines)).encode()
+        targets = {"target_model_names": ",".join(names)}
+        file = self._client.files.create(file=("lines.jsonl", content), purpose="batch", extra_body=targets)
+        batch = self._client.batches.create(input_file_id=file.id, endpoint=endpoint, completion_window="24h")
+        deadline = time.monotonic() + BATCH_SECONDS
+        while batch.status not in ENDED and time.monotonic() < deadline:
+            time.sleep(0.2)
+            batch = self._client.batches.retrieve(batch.id)
+        self._client.files.delete(file.id)
+        answers = self._client.files.content(batch.output_file_id).text.splitlines() if batch.output_file_id else []
+        console.print(f"  {batch.id}  {batch.status}, {len(answers)} answers")
+        return len(answers) == len(names) and all(f"sha256={self._sha256}" in answer for answer in answers)
 
     def _rows(self, file_id: str, expected: int) -> bool:
         statement = f"SELECT {MAPPING_COLUMNS} FROM file_mappings WHERE file_id = '{file_id}' ORDER BY model_name"  # noqa: S608
@@ -185,6 +204,15 @@ class _Story:
             table.add_row(call, str(times))
         console.print(table)
         return not state["files"]
+
+
+def _question(model: str, file_id: str) -> dict[str, Any]:
+    """A chat about the file."""
+    parts = [
+        {"type": "file", "file": {"file_id": file_id}},
+        {"type": "text", "text": "What is in this file?"},
+    ]
+    return {"model": model, "messages": [{"role": "user", "content": parts}]}
 
 
 async def _selected(data_dir: Path, statement: str) -> tuple[list[str], list[list[Any]]]:

@@ -25,7 +25,9 @@ from app.yaml_file import SettingsError, resolve
 # Parameters of an entry that the provider does not know.
 DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params", "max_parallel_requests"})
 # Two entries that differ only in these speak to the same account.
-NOT_IDENTITY = frozenset({"api_version", "auth_header", "max_tokens"})
+NOT_IDENTITY = frozenset({"api_version", "auth_header", "max_tokens", "allowed_buckets", "batch_min_lines"}) | {
+    *("aws_batch_role_arn", "s3_encryption_key_id", "s3_output_bucket_name")
+}
 
 Number = TypeVar("Number", int, float)
 
@@ -83,14 +85,19 @@ class Deployments:
     """What is configured, looked up by model name and by account."""
 
     def __init__(
-        self, deployments: Iterable[Deployment], accounts: Mapping[str, Account], ignored: Iterable[str] = ()
+        self,
+        deployments: Iterable[Deployment],
+        accounts: Mapping[str, Account],
+        ignored: Iterable[str] = (),
+        provider_accounts: Mapping[str, Account] | None = None,
     ) -> None:
         self.accounts = dict(accounts)
+        # Provider → the account at which callers use its own Files API: its first in files_settings.
+        self.provider_accounts = dict(provider_accounts or {})
         self.ignored = tuple(ignored)
         self.by_model_name: dict[str, tuple[Deployment, ...]] = {}
-        for deployment in deployments:
-            name = deployment.model_name
-            self.by_model_name[name] = (*self.by_model_name.get(name, ()), deployment)
+        for one in deployments:
+            self.by_model_name[one.model_name] = (*self.of(one.model_name), one)
 
     def names(self, allowed: Collection[str] | None = None) -> list[str]:
         """The model names, in the configuration's order; only the `allowed` ones if given."""
@@ -103,12 +110,14 @@ class Deployments:
     def accounts_of(self, model_names: Iterable[str]) -> dict[str, tuple[str, ...]]:
         """Account name → the model names that are served there: where a file with these targets is to be usable."""
         found: dict[str, tuple[str, ...]] = {}
-        for name in model_names:
-            for deployment in self.of(name):
-                account = deployment.account.name
-                if name not in found.get(account, ()):
-                    found[account] = (*found.get(account, ()), name)
+        for name in dict.fromkeys(model_names):
+            for account in self.accounts_behind(name):
+                found[account.name] = (*found.get(account.name, ()), name)
         return found
+
+    def accounts_behind(self, model_name: str) -> list[Account]:
+        """A model name's accounts, in the configuration's order."""
+        return list({one.account.name: one.account for one in self.of(model_name)}.values())
 
     def shuffled(self, model_name: str) -> list[Deployment]:
         """The model name's deployments in random order, which spreads the load."""
@@ -123,24 +132,20 @@ def build(settings: Settings, http: Http) -> Deployments:
     limits = _limits(entries)
     guards = {names[one.identity]: Guard(names[one.identity], one.kind.name, limits[one.identity]) for one in entries}
     accounts: dict[str, Account] = {}
+    provider_accounts: dict[str, Account] = {}
     deployments: list[Deployment] = []
-    for one in entries:
+    # An account that files_settings has is used as they say.
+    for one in sorted(entries, key=lambda one: one.entry.model_name is not None):
         name = names[one.identity]
         provider = Guarded(Observed(Impatient(one.kind.provider(one.params, http)), one.kind.name), guards[name])
         if name not in accounts:
             accounts[name] = Account(name, one.kind.name, Retrying(provider))
-        if one.entry.model_name is not None:
-            deployments.append(
-                Deployment(
-                    one.entry.model_name,
-                    one.entry.provider_model,
-                    accounts[name],
-                    provider,
-                    one.timeout_seconds,
-                    one.drop_params,
-                )
-            )
-    return Deployments(deployments, accounts, ignored)
+        if one.entry.model_name is None:
+            provider_accounts.setdefault(one.kind.name, accounts[name])
+        else:
+            its = (accounts[name], provider, one.timeout_seconds, one.drop_params)
+            deployments.append(Deployment(one.entry.model_name, one.entry.provider_model, *its))
+    return Deployments(deployments, accounts, ignored, provider_accounts)
 
 
 def check(settings: Settings) -> None:
@@ -152,9 +157,14 @@ def check(settings: Settings) -> None:
 
 def account_names(settings: Settings) -> dict[str, str]:
     """Account name → provider name, for all that is configured. Raises SettingsError."""
+    return {account: provider for _, account, provider in listed(settings)}
+
+
+def listed(settings: Settings) -> list[tuple[str | None, str, str]]:
+    """Model, account and provider name of each entry of `model_list`, then `files_settings`. Raises SettingsError."""
     entries, _ = _resolved(settings)
     names = _account_names(entries)
-    return {names[one.identity]: one.kind.name for one in entries}
+    return [(one.entry.model_name, names[one.identity], one.kind.name) for one in entries]
 
 
 def _resolved(settings: Settings) -> tuple[list[_Resolved], list[str]]:
@@ -229,9 +239,8 @@ def _identity(kind: ProviderKind, params: BaseModel, written: Mapping[str, Any])
     rotation of its secret."""
     parts = [kind.name]
     for key, value in sorted(params):
-        if value is None or key in NOT_IDENTITY:
-            continue
-        parts.append(f"{key}={written[key] if isinstance(value, SecretStr) else value}")
+        if value is not None and key not in NOT_IDENTITY:
+            parts.append(f"{key}={written[key] if isinstance(value, SecretStr) else value}")
     return "\n".join(parts)
 
 
@@ -276,8 +285,7 @@ def _account_names(entries: Iterable[_Resolved]) -> dict[str, str]:
             reason = f"two different endpoints or credentials are both named {one.given_name!r}"
             raise one.entry.place_of("account").error(reason)
     for one in entries:
-        digest = hashlib.sha256(one.identity.encode()).hexdigest()[:8]
-        names.setdefault(one.identity, f"{one.kind.name}-{digest}")
+        names.setdefault(one.identity, f"{one.kind.name}-{hashlib.sha256(one.identity.encode()).hexdigest()[:8]}")
     return names
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -24,6 +25,8 @@ REQUESTS = Counter("filemux_requests", "Requests, by route and status", ["route"
 CLIENT_CLOSED_REQUEST = 499
 # Every OpenAI path answers under each of these, and bare; the longest first.
 PREFIXES = ("/openai/v1", "/v1", "/openai")
+# These name a provider whose own files are meant; OpenAI's would be mistaken for a prefix.
+_PROVIDER = re.compile(r"/(azure|anthropic|gemini|vertex_ai|bedrock)(?:/v1)?(?=/(?:files|batches)(?:/|$))")
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -41,7 +44,7 @@ class Edge:
             await self._app(scope, receive, send)
             return
         exchange = _Exchange(send)
-        scope["path"] = _without_prefix(scope["path"])
+        _route(scope)
         scope["app"] = self
         try:
             await self._app(scope, receive, exchange.send)
@@ -111,6 +114,18 @@ class _Exchange:
             key=caller.key_id if caller else None,
             error=self.error,
         )
+
+
+def _route(scope: Message) -> None:
+    """Take what stands before the routes off the path, and note the provider that it names."""
+    # A file's id may hold slashes, encoded: it is decoded where it is read (app.files.direct.address).
+    raw_path = scope["raw_path"].decode()
+    path = raw_path if "/files/" in raw_path or "/batches/" in raw_path else scope["path"]
+    if found := _PROVIDER.match(path):
+        scope["state"]["provider"] = found[1]
+        scope["path"] = path[found.end() :]
+    else:
+        scope["path"] = _without_prefix(path)
 
 
 def _without_prefix(path: str) -> str:

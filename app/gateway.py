@@ -10,11 +10,14 @@ from starlette.requests import Request
 
 if TYPE_CHECKING:
     from app.access.authenticate import Caller, Keys
+    from app.batches.advance import Runs
     from app.db.session import Database
     from app.deployments import Deployments
     from app.files.backfill.make import Backfills
+    from app.files.direct.listing import Cursors
     from app.files.mappings import Mappings
     from app.files.sources import Sources
+    from app.seals import Seals
     from app.settings import Options
 
 
@@ -30,6 +33,9 @@ class Gateway:
     mappings: Mappings
     sources: Sources
     backfills: Backfills
+    batches: Runs
+    seals: Seals
+    cursors: Cursors
 
 
 def gateway_of(request: Request) -> Gateway:

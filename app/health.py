@@ -12,6 +12,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from app.batches import queries as batch_queries
 from app.db import migrations
 from app.db.session import Row
 from app.errors import Overloaded
@@ -45,11 +46,13 @@ async def check_database(gateway: Gateway) -> None:
 
 
 class Metrics:
-    """GET /metrics: the counters of every worker of this gateway, and the replicas as the database has them."""
+    """GET /metrics: the counters of every worker of this gateway, and the replicas and batches as the database has
+    them."""
 
     def __init__(self) -> None:
         self._counted_at = float("-inf")
         self._rows: Iterable[Row] = ()
+        self._parts: Iterable[Row] = ()
 
     async def endpoint(self, request: Request) -> Response:
         """GET /metrics. Without a database the counters still come."""
@@ -57,24 +60,25 @@ class Metrics:
             try:
                 async with gateway_of(request).database.read() as reader:
                     self._rows = await replica_queries.replica_counts(reader)
+                    self._parts = await batch_queries.part_counts(reader)
                 self._counted_at = time.monotonic()
             except Overloaded:
-                self._rows = ()
+                self._rows = self._parts = ()
         registry = CollectorRegistry()
         if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
             MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
         else:
             registry.register(REGISTRY)
-        registry.register(_Replicas(self._rows))
+        registry.register(_Counted(self._rows, self._parts))
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class _Replicas:
-    def __init__(self, rows: Iterable[Row]) -> None:
-        self._rows = rows
+class _Counted:
+    def __init__(self, rows: Iterable[Row], parts: Iterable[Row]) -> None:
+        self._rows, self._parts = rows, parts
 
     def collect(self) -> Iterator[Metric]:
-        """Three gauges from one count."""
+        """Gauges of what the rows tell."""
         replicas = GaugeMetricFamily(
             "filemux_replicas", "Replicas, by provider and state", labels=["provider", "state"]
         )
@@ -84,3 +88,9 @@ class _Replicas:
         waiting, blocked = (sum(row[count] for row in self._rows) for count in ("waiting", "blocked"))
         yield GaugeMetricFamily("filemux_backlog", "Replicas that something is still to be done for", value=waiting)
         yield GaugeMetricFamily("filemux_blocked", "Those of them whose account is not configured", value=blocked)
+        parts = GaugeMetricFamily(
+            "filemux_batch_parts", "Batches at providers that are not done with, by state", labels=["provider", "state"]
+        )
+        for row in self._parts:
+            parts.add_metric([row["provider"], row["state"]], row["parts"])
+        yield parts

@@ -14,6 +14,11 @@ from starlette.routing import Router
 from app import deployments, routes, worker
 from app.access.authenticate import Keys
 from app.access.idempotency import idempotency_due
+from app.batches.advance import Runs, Step, batches_due
+from app.batches.finish import finish
+from app.batches.forget import forget
+from app.batches.poll import poll
+from app.batches.submit import submit
 from app.db.notify import listen
 from app.db.session import Database
 from app.edge import Edge
@@ -21,6 +26,7 @@ from app.files.accounts.blocked import blocked_due
 from app.files.backfill.make import Backfills, backfill_due
 from app.files.backfill.refresh import refresh_due
 from app.files.delete import delete_due
+from app.files.direct.listing import Cursors
 from app.files.expire import expire_due
 from app.files.mappings import Mappings
 from app.files.processing import processing_due
@@ -28,6 +34,7 @@ from app.files.repair import repair_due
 from app.files.sources import Sources, sources_due
 from app.gateway import Gateway
 from app.providers.http import open_http
+from app.seals import Seals
 from app.settings import Settings
 
 log = structlog.get_logger("filemux")
@@ -35,6 +42,7 @@ log = structlog.get_logger("filemux")
 # Each with how long it rests when it found nothing, in seconds.
 DUES: dict[worker.Due, float] = {
     backfill_due: 0.5,
+    batches_due: 0.5,
     blocked_due: 2.0,
     delete_due: 0.5,
     expire_due: 0.5,
@@ -43,6 +51,18 @@ DUES: dict[worker.Due, float] = {
     refresh_due: 5.0,
     repair_due: 0.5,
     sources_due: 0.5,
+}
+
+# What is to be done next for a batch, by its status.
+BATCH_STEPS: dict[str, Step] = {
+    "validating": submit,
+    "in_progress": poll,
+    "cancelling": poll,
+    "finalizing": finish,
+    "completed": forget,
+    "failed": forget,
+    "expired": forget,
+    "cancelled": forget,
 }
 
 
@@ -77,7 +97,22 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
         sources = Sources(settings.options.sources, settings.data_dir / "sources")
         backfills = Backfills()
         stack.push_async_callback(backfills.close)
-        gateway = Gateway(settings.options, spool_dir, database, built, keys, mappings, sources, backfills)
+        batches = Runs(BATCH_STEPS)
+        stack.push_async_callback(batches.close)
+        secrets = [key.get_secret_value() for key in settings.secret_keys]
+        gateway = Gateway(
+            settings.options,
+            spool_dir,
+            database,
+            built,
+            keys,
+            mappings,
+            sources,
+            backfills,
+            batches,
+            Seals(secrets, accept_litellm_ids=settings.options.accept_litellm_ids),
+            Cursors(),
+        )
         tasks = [
             asyncio.create_task(listen(database, (keys.cache, mappings.cache))),
             asyncio.create_task(worker.run(gateway, DUES)),

@@ -7,6 +7,9 @@ from starlette.types import Receive, Scope, Send
 
 from app import deployments, health, openapi
 from app.access import keys, teams
+from app.batches import cancel as batches_cancel
+from app.batches import create as batches_create
+from app.batches import read as batches_read
 from app.chat import complete
 from app.errors import NotFound
 from app.files import content, delete, read, upload
@@ -30,6 +33,11 @@ ROUTES: list[BaseRoute] = [
     _route("GET", "/files/{file_id}", read.endpoint),
     _route("GET", "/files/{file_id}/content", content.endpoint),
     _route("DELETE", "/files/{file_id}", delete.endpoint),
+    # batches
+    _route("POST", "/batches", batches_create.endpoint),
+    _route("GET", "/batches", batches_read.list_endpoint),
+    _route("GET", "/batches/{batch_id}", batches_read.endpoint),
+    _route("POST", "/batches/{batch_id}/cancel", batches_cancel.endpoint),
     # models
     _route("GET", "/models", deployments.list_endpoint),
     _route("GET", "/models/{model_name:path}", deployments.endpoint),

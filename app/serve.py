@@ -180,7 +180,7 @@ class _Worker:
 
 def _handed_down(found: Settings) -> dict[str, str]:
     """The environment in which a worker finds what the parent has found."""
-    assert found.database_url and found.master_key and found.secret_key
+    assert found.database_url and found.master_key and found.secret_keys
     metrics = found.data_dir / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir(parents=True)
@@ -189,7 +189,7 @@ def _handed_down(found: Settings) -> dict[str, str]:
         "DATABASE_URL": found.database_url,
         "FILEMUX_DATA_DIR": str(found.data_dir),
         "FILEMUX_MASTER_KEY": found.master_key.get_secret_value(),
-        "FILEMUX_SECRET_KEY": found.secret_key.get_secret_value(),
+        "FILEMUX_SECRET_KEY": ",".join(key.get_secret_value() for key in found.secret_keys),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
     }
 

@@ -17,12 +17,14 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from app.yaml_file import KeyPath, Place, YamlFile, resolve, shown
+from app.yaml_file import KeyPath, Place, SettingsError, YamlFile, resolve, shown
 
 PARAMS_SPELLINGS = ("params", "litellm_params", "dheera_ai_params")
 DEFAULT_PROVIDER = "openai"
 # As a target: every model name that the key may use.
 ALL_MODEL_NAMES = "*"
+# What is sealed is read by everybody who has it, and a secret that can be guessed could be found out from it.
+MIN_SECRET_KEY_LENGTH = 16
 
 
 class Environment(BaseSettings):
@@ -86,6 +88,8 @@ class Options(BaseModel):
     max_file_bytes: int = Field(default=512 * 1024 * 1024, ge=1)
     default_target_model_names: tuple[str, ...] = ()
     refresh: Literal["ahead", "on_demand"] = "ahead"
+    # Take LiteLLM's stateless ids, which anybody can make, for what they say.
+    accept_litellm_ids: bool = False
     # How long running requests may go on after SIGTERM.
     drain_seconds: int = Field(default=30, ge=0)
 
@@ -128,7 +132,8 @@ class Settings:
     options: Options = Options()
     database_url: str | None = None
     master_key: SecretStr | None = None
-    secret_key: SecretStr | None = None
+    # They seal stateless ids: the first seals, each opens.
+    secret_keys: tuple[SecretStr, ...] = ()
     ignored: tuple[str, ...] = ()
     # Where to point when a default target turns out not to be a model name.
     default_targets_place: Place = Place("no configuration file", None)
@@ -165,7 +170,7 @@ def from_document(document: YamlFile, environment: Environment, default_data_dir
         options=_options(document),
         database_url=database_url,
         master_key=master_key,
-        secret_key=environment.filemux_secret_key,
+        secret_keys=_secret_keys(environment.filemux_secret_key),
         ignored=tuple(ignored),
         default_targets_place=document.place(("filemux", "default_target_model_names")),
     )
@@ -186,6 +191,15 @@ def kept_secret(path: Path) -> tuple[str, bool]:
 
 def _secret(text: str | None) -> SecretStr | None:
     return SecretStr(text) if text else None
+
+
+def _secret_keys(given: SecretStr | None) -> tuple[SecretStr, ...]:
+    """Those of FILEMUX_SECRET_KEY, which commas separate."""
+    keys = given.get_secret_value().split(",") if given else []
+    found = tuple(SecretStr(key.strip()) for key in keys if key.strip())
+    if any(len(key) < MIN_SECRET_KEY_LENGTH for key in found):
+        raise SettingsError(f"FILEMUX_SECRET_KEY: each secret must have {MIN_SECRET_KEY_LENGTH} characters at least")
+    return found
 
 
 def _model_entries(document: YamlFile, ignored: list[str]) -> Iterator[Entry]:

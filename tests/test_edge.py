@@ -48,6 +48,33 @@ def test_an_unknown_path_is_a_404_in_the_envelope(clients, path):
     assert set(error) == {"message", "type", "param", "code"}
 
 
+@pytest.mark.parametrize(
+    "path", ["/v1/files/a%2Fb", "/files/a%2fb/content", "/gemini/v1/files/files%2Fx", "/v1/files/%252F"]
+)
+def test_an_encoded_slash_is_part_of_an_id(clients, path):
+    """The admin may ask for a provider's own id, so it is looked for, here at no provider."""
+    answer = clients.http.get(path)
+    assert answer.json()["error"]["code"] == ("unknown_provider" if "gemini" in path else "not_found")
+    assert answer.status_code == (400 if "gemini" in path else 404)
+
+
+@pytest.mark.parametrize("provider", ["azure", "anthropic", "gemini", "vertex_ai", "bedrock"])
+@pytest.mark.parametrize(
+    ("version", "rest"), [("", "/files"), ("/v1", "/files"), ("/v1", "/files/a"), ("", "/files/a/content")]
+)
+def test_a_provider_may_stand_before_its_files(clients, provider, version, rest):
+    answer = clients.http.get(f"/{provider}{version}{rest}")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "unknown_provider")
+    assert f"{provider!r}" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    "path", ["/azure/v1/models", "/azure/v2/files", "/groq/v1/files", "/azure/v1/v1/files", "/azure/filesx"]
+)
+def test_a_provider_stands_before_nothing_else(clients, path):
+    assert clients.http.get(path).json()["error"]["code"] == "route_not_found"
+
+
 @pytest.mark.parametrize(("verb", "path"), [("PUT", "/v1/files"), ("PATCH", "/files/a"), ("DELETE", "/v1/models")])
 def test_another_verb_is_a_405_in_the_envelope(clients, verb, path):
     answer = clients.http.request(verb, path)

@@ -4,6 +4,7 @@ import textwrap
 
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from app import deployments, serve
 from app.db.session import normalised
@@ -251,10 +252,22 @@ def test_secrets_are_made_once_and_kept_to_ourselves(read):
     again = serve.with_secrets(found, told.append)
     assert first.master_key.get_secret_value() in told[0]
     assert len(told) == 1
-    assert (again.master_key, again.secret_key) == (first.master_key, first.secret_key)
-    assert first.master_key != first.secret_key
+    assert (again.master_key, again.secret_keys) == (first.master_key, first.secret_keys)
+    assert first.master_key not in first.secret_keys
     for name in ("master_key", "secret_key"):
         assert (found.data_dir / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_several_secrets_may_be_valid_at_once(tmp_path):
+    def loaded(secrets):
+        return load(None, Environment.model_construct(filemux_secret_key=SecretStr(secrets)), tmp_path)
+
+    found = loaded("the new one of the secrets, the old one of the secrets,")
+    said = [one.get_secret_value() for one in found.secret_keys]
+    assert said == ["the new one of the secrets", "the old one of the secrets"]
+    assert serve.with_secrets(found, lambda _: None).secret_keys == found.secret_keys
+    with pytest.raises(SettingsError, match="FILEMUX_SECRET_KEY: each secret must have 16 characters"):
+        loaded("the new one of the secrets, guessed")
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ from starlette.responses import Response
 
 from app.access import queries
 from app.access.audit import Actor
+from app.access.authenticate import Caller
 from app.access.bodies import answer, parsed
 from app.db.session import Database, Reader, Row
-from app.errors import BadRequest, NotFound
+from app.errors import BadRequest, Forbidden, NotFound
 from app.gateway import Gateway, caller_of, gateway_of
 from app.settings import ALL_MODEL_NAMES
 
@@ -126,3 +127,16 @@ def shown(row: Row) -> dict[str, Any]:
         "default_target_model_names": row["default_target_model_names"],
         "created_at": int(row["created_at"].timestamp()),
     }
+
+
+async def listed_team(gateway: Gateway, caller: Caller, team: str | None) -> str:
+    """The id of the team whose things are listed: the caller's own, or for an admin the one that is named.
+
+    Raises Forbidden or NotFound.
+    """
+    if team is None or team in (caller.team_name, caller.team_id):
+        return caller.team_id
+    if caller.role != "admin":
+        raise Forbidden("only an admin key lists what is another team's", param="team")
+    async with gateway.database.read() as reader:
+        return str((await existing_team(reader, team))["id"])

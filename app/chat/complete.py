@@ -16,8 +16,8 @@ import orjson
 import structlog
 from prometheus_client import Counter, Histogram
 
-from app.chat.choice import Candidate, Choice
 from app.errors import BadRequest, Missing, ProviderError, Rejected, TooLarge, Unauthorized, Unavailable, Unsupported
+from app.files.carriage.choice import Candidate, Choice
 from app.files.references import Found, find
 from app.gateway import Gateway
 from app.hangup import EndedByHangUp

@@ -38,6 +38,17 @@ CLOSE_SECONDS = 2.0
 # A database that is out of reach is looked for this often.
 LOOK_SECONDS = 1.0
 UNDEFINED_TABLE = "42P01"
+# What LiteLLM's URLs say to Prisma alone (https://www.prisma.io/docs/orm/overview/databases/postgresql).
+PRISMAS_OWN = (
+    "schema",
+    "connection_limit",
+    "connect_timeout",
+    "pool_timeout",
+    "socket_timeout",
+    "pgbouncer",
+    "statement_cache_size",
+    "sslaccept",
+)
 CHARACTER_NOT_IN_REPERTOIRE = "22021"
 
 Row = RowMapping
@@ -210,7 +221,7 @@ def normalised(url: str) -> URL:
         # libpq's name; asyncpg calls it ssl.
         mode = parsed.query["sslmode"]
         parsed = parsed.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return parsed
+    return parsed.difference_update_query(PRISMAS_OWN)
 
 
 @contextmanager

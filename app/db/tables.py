@@ -22,6 +22,7 @@ from sqlalchemy import (
     func,
     text,
 )
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
 
 metadata = MetaData(
@@ -40,6 +41,8 @@ _moment = DateTime(timezone=True)
 _ROLES = "'admin', 'member', 'viewer'"
 _POLICIES = "'all', 'any'"
 _FILE_STATES = "'uploading', 'ready', 'failed', 'deleting'"
+_PART_STATES = "'waiting', 'uploading', 'uploaded', 'creating', 'running', 'ended', 'refused', 'gone'"
+_BATCH_MOMENTS = ("in_progress", "expires", "finalizing", "completed", "failed", "expired", "cancelling", "cancelled")
 _REPLICA_STATES = "'pending', 'processing', 'stored', 'failed', 'deleting'"
 
 teams = Table(
@@ -91,6 +94,10 @@ files = Table(
     Column("created_at", _moment, nullable=False, server_default=func.now()),
     Column("ready_at", _moment),
     Column("expires_at", _moment),
+    # What the lines of a batch's input ask for, as formats.batch_lines.Inspection tells it.
+    Column("batch_lines", JSONB),
+    # The id that clients knew it by before it was imported from another gateway.
+    Column("imported_id", Text),
     # As for replicas: an upload's lease, and the removal of a source.
     Column("due_at", _moment),
     Column("attempts", Integer, nullable=False, server_default="0"),
@@ -102,6 +109,7 @@ files = Table(
     Index(None, "team_id", "purpose", "id", postgresql_where=text("state = 'ready'")),
     Index(None, "expires_at", postgresql_where=text("state = 'ready' AND expires_at IS NOT NULL")),
     Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+    Index(None, "imported_id", unique=True, postgresql_where=text("imported_id IS NOT NULL")),
 )
 
 replicas = Table(
@@ -181,15 +189,68 @@ batches = Table(
     Column("endpoint", Text, nullable=False),
     Column("completion_window", Text, nullable=False),
     Column("metadata", JSONB),
+    # OpenAI's word, which is also how far we are with it.
     Column("status", Text, nullable=False),
+    # Chosen when all parts have ended, so that whoever writes the results writes the same files.
     Column("output_file_id", Text, unique=True),
     Column("error_file_id", Text, unique=True),
     Column("created_at", _moment, nullable=False, server_default=func.now()),
     Column("due_at", _moment),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
+    Column("lines", Integer, nullable=False, server_default="0"),
+    Column("completed_lines", Integer, nullable=False, server_default="0"),
+    Column("failed_lines", Integer, nullable=False, server_default="0"),
+    # Why it failed as a whole: [{code, line, message, param}].
+    Column("errors", JSONB),
+    Column("usage", JSONB),
+    Column("output_expires_after_seconds", Integer),
+    *(Column(f"{name}_at", _moment) for name in _BATCH_MOMENTS),
+    # When its providers were last asked.
+    Column("looked_at", _moment),
+    # Whoever works on it: until due_at, which is then the end of the lease.
+    Column("lease", Text),
     Index(None, "team_id", "id"),
     Index(None, "due_at", postgresql_where=text("due_at IS NOT NULL")),
+)
+
+# The lines of a batch that one deployment answers: one batch at one provider.
+batch_parts = Table(
+    "batch_parts",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("batch_id", Text, ForeignKey("batches.id", ondelete="CASCADE"), nullable=False),
+    Column("model_name", Text, nullable=False),
+    Column("provider_model", Text, nullable=False),
+    Column("account", Text, nullable=False),
+    Column("provider", Text, nullable=False),
+    # What stands as `model` in its lines.
+    Column("line_models", ARRAY(Text), nullable=False),
+    Column("lines", Integer, nullable=False),
+    Column("options", JSONB, nullable=False),
+    Column("state", Text, nullable=False),
+    # What its input and its batch are called at the provider; each attempt has a name of its own.
+    Column("name", Text),
+    # Every name that an input was ever uploaded under, and every id that a provider answered with.
+    Column("input_names", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
+    Column("input_provider_file_ids", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
+    Column("provider_batch_id", Text),
+    # OpenAI's word for what the provider says.
+    Column("status", Text),
+    Column("completed", Integer, nullable=False, server_default="0"),
+    Column("failed", Integer, nullable=False, server_default="0"),
+    # The number of each line and its custom_id, compressed: the provider knows the numbers only.
+    Column("custom_ids", LargeBinary),
+    # From here on there may be a batch at the provider that has not told us its id.
+    Column("creating_at", _moment),
+    # How often that was looked for in vain.
+    Column("looks", Integer, nullable=False, server_default="0"),
+    Column("last_error", Text),
+    CheckConstraint(f"state IN ({_PART_STATES})", name="state"),
+    Index("ix_batch_parts_batch_id", "batch_id"),
+    Index(None, "account", "provider_batch_id", unique=True),
+    Index(None, "input_names", postgresql_using="gin"),
+    Index(None, "input_provider_file_ids", postgresql_using="gin"),
 )
 
 audit_log = Table(

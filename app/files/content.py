@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import quote
 
 import structlog
@@ -13,8 +14,10 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from app.deployments import Account
-from app.errors import BadRequest, GatewayError, NotFound, ProviderError, RangeNotSatisfiable
+from app.errors import BadRequest, GatewayError, NoSuchFile, ProviderError, RangeNotSatisfiable
+from app.files.direct import address
 from app.files.mappings import FileMapping
+from app.files.multipart import UNTYPED
 from app.files.read import existing_file
 from app.files.sources import SourceUnreadable
 from app.files.stores import Span
@@ -22,17 +25,28 @@ from app.gateway import Gateway, caller_of, gateway_of
 
 log = structlog.get_logger("filemux.files")
 
+Opened = TypeVar("Opened")
+
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def endpoint(request: Request) -> Response:
     """GET /files/{id}/content; a kept file also by range and if it has changed (RFC 9110 §13, §14)."""
     gateway, caller = gateway_of(request), await caller_of(request)
-    row = await existing_file(gateway, caller, request.path_params["file_id"])
+    file_id = address.asked_id(request)
+    if direct := await address.direct_file(gateway, caller, request, file_id):
+        with direct.asked_for():
+            given, stack = await _entered(direct.open())
+        headers = {"content-type": UNTYPED, "content-disposition": "attachment"}
+        if given.size_bytes is not None:
+            headers["content-length"] = str(given.size_bytes)
+        return StreamingResponse(_closing(given.chunks, stack), headers=headers)
+    row = await existing_file(gateway, caller, file_id)
     file = await gateway.mappings.find(caller.reach, row["id"])
     if file is None:
-        raise NotFound(f"No such File object: {row['id']}", param="id")
-    etag = f'"{row["sha256"]}"'
+        raise NoSuchFile(row["id"])
+    # What the bytes of an imported file are, only its id tells.
+    etag = f'"{row["sha256"] or row["id"]}"'
     headers = {
         # As a header of its own: Starlette would add a charset that nobody knows.
         "content-type": file.mime_type,
@@ -44,14 +58,10 @@ async def endpoint(request: Request) -> Response:
         return Response(status_code=304, headers=headers)
     kept = gateway.sources.holds(file.source)
     asked = _span(request.headers, etag, file.size_bytes) if kept else None
-    stack = AsyncExitStack()
-    try:
-        content = await stack.enter_async_context(open_content(gateway, file, asked))
-    except BaseException:
-        await stack.aclose()
-        raise
+    content, stack = await _entered(open_content(gateway, file, asked))
     span = content.span
-    headers["content-length"] = str(span.size_bytes if span else file.size_bytes)
+    if file.sha256:
+        headers["content-length"] = str(span.size_bytes if span else file.size_bytes)
     if kept:
         headers["accept-ranges"] = "bytes"
     if span:
@@ -140,6 +150,13 @@ def _span(headers: Mapping[str, str], etag: str, size_bytes: int) -> Span | None
     if first >= size_bytes:
         raise RangeNotSatisfiable(f"the file has {size_bytes} bytes; the range begins behind them", size_bytes)
     return Span(first, last)
+
+
+async def _entered(opening: AbstractAsyncContextManager[Opened]) -> tuple[Opened, AsyncExitStack]:
+    """What is opened, for longer than the caller runs, and what closes it."""
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(opening)
+        return opened, stack.pop_all()
 
 
 async def _closing(chunks: AsyncIterator[bytes], stack: AsyncExitStack) -> AsyncIterator[bytes]:

@@ -20,8 +20,9 @@ from app.access.authenticate import Caller
 from app.access.bodies import answer
 from app.db.claims import backoff_seconds
 from app.db.session import Row
-from app.errors import Missing, NotFound, Overloaded, ProviderError
+from app.errors import Missing, NoSuchFile, Overloaded, ProviderError
 from app.files import queries
+from app.files.direct import address
 from app.files.replicas import queries as replica_queries
 from app.files.sources import remove_source
 from app.gateway import Gateway, caller_of, gateway_of
@@ -40,8 +41,12 @@ async def endpoint(request: Request) -> Response:
     """DELETE /files/{id}."""
     gateway, caller = gateway_of(request), await caller_of(request)
     caller.require("member", "deleting a file")
-    file_id = request.path_params["file_id"]
-    await delete_file(gateway, caller, file_id)
+    file_id = address.asked_id(request)
+    if file := await address.direct_file(gateway, caller, request, file_id):
+        with file.asked_for():
+            await file.delete()
+    else:
+        await delete_file(gateway, caller, file_id)
     return answer({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -54,9 +59,9 @@ async def delete_file(gateway: Gateway, caller: Caller, file_id: str) -> None:
                 writer, caller.reach, file_id, LEASE_SECONDS, gateway.deployments.accounts
             )
             if marked is not None:
-                await Actor.of(caller).did(writer, "file.delete", file_id)
+                await Actor.of(caller).did(writer, "file.delete", marked[0]["id"])
     if marked is None:
-        raise NotFound(f"No such File object: {file_id[:100]}", param="id")
+        raise NoSuchFile(file_id)
     file, replicas = marked
     work = [asyncio.create_task(one) for one in (remove_source(gateway, file), delete_replicas(gateway, replicas))]
     # Past the time the work goes on; a crash meanwhile costs one lease.

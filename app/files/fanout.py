@@ -12,7 +12,7 @@ import structlog
 from app.deployments import Account
 from app.errors import ProviderError, Unavailable
 from app.files.spool import Abandoned, LengthChanged
-from app.providers.protocol import FileUpload, ProviderFile, UploadInterrupted
+from app.providers.protocol import FileUpload, ProviderFile, StoragePlace, UploadInterrupted
 
 log = structlog.get_logger("filemux.files")
 
@@ -78,6 +78,7 @@ class FileFacts:
     mime_type: str
     purpose: str
     expires_after_seconds: int | None
+    storage: StoragePlace | None = None
 
 
 class Fanout:
@@ -156,6 +157,7 @@ class Fanout:
             expires_after_seconds=facts.expires_after_seconds,
             open=chunks,
             sha256=lambda: self._supply.sha256,
+            storage=facts.storage,
         )
         file = await outcome.sink.account.provider.upload_file(upload)
         if not outcome.delivered or file.bytes not in (None, self._supply.size_bytes):

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
+from app import ids
 from app.db.notify import NotifiedCache
 from app.db.session import Database
 from app.files import queries
@@ -54,6 +55,7 @@ class FileMapping:
     mime_type: str
     purpose: str
     size_bytes: int
+    # Empty for an imported file, whose bytes nobody here has seen.
     sha256: str
     source: str | None
     expires_at: float | None
@@ -88,6 +90,13 @@ class Mappings:
 
     async def find(self, reach: str | None, file_id: str) -> FileMapping | None:
         """A file's mapping if the file exists for a caller with this reach (None: every team's)."""
+        if ids.is_imported_id(file_id):
+            # What changes is told, and so cached, under our own id.
+            async with self._database.read() as reader:
+                row = await queries.find_file(reader, reach, file_id)
+            if row is None:
+                return None
+            file_id = row["id"]
         found = self.cache.get(file_id) or await self.cache.get_or_load(file_id, lambda: self._load(file_id))
         if found is None or (reach is not None and found.team_id != reach):
             return None
@@ -121,7 +130,7 @@ class Mappings:
             mime_type=file["mime_type"],
             purpose=file["purpose"],
             size_bytes=file["bytes"],
-            sha256=file["sha256"],
+            sha256=file["sha256"] or "",
             source=file["source"],
             expires_at=_unix(file["expires_at"]),
             replicas=replicas,

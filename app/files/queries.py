@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
+import orjson
 from sqlalchemy import (
     ColumnElement,
     and_,
@@ -16,7 +17,9 @@ from sqlalchemy import (
     text,
     update,
 )
+from sqlalchemy.dialects.postgresql import insert
 
+from app import ids
 from app.access import idempotency
 from app.access.queries import free_idempotency_key
 from app.db.claims import claim_due
@@ -30,6 +33,11 @@ def _visible(reach: str | None) -> ColumnElement[bool]:
     """Files that exist for a caller: ready, not expired, of the team that it reaches (None: every team's)."""
     alive = and_(files.c.state == "ready", or_(files.c.expires_at.is_(None), files.c.expires_at > func.now()))
     return alive if reach is None else and_(alive, files.c.team_id == reach)
+
+
+def _named(file_id: str) -> ColumnElement[bool]:
+    """The file that has this id, or had it before it was imported."""
+    return (files.c.imported_id if ids.is_imported_id(file_id) else files.c.id) == file_id
 
 
 # --- upload -----------------------------------------------------------------------------------------------------
@@ -60,7 +68,9 @@ _INTENT = text(
 _RECORD = text(
     """
     WITH file AS (
-        UPDATE files SET state = 'ready', ready_at = now(), bytes = :bytes, sha256 = :sha256, due_at = NULL
+        UPDATE files
+        SET state = 'ready', ready_at = now(), bytes = :bytes, sha256 = :sha256, due_at = NULL,
+            batch_lines = CAST(:batch_lines AS jsonb)
         WHERE id = :id AND state = 'uploading'
         RETURNING *
     ), recorded AS (
@@ -107,15 +117,31 @@ async def insert_intent(
         await writer.execute(_INTENT, values)
 
 
+async def insert_made(writer: Writer, file: Mapping[str, Any], due_at: datetime) -> bool:
+    """Commit that the gateway is about to keep a file of its own, or takes up what has begun that in the same store;
+    False while anything else is left of it."""
+    begun = insert(files).values(**file, state="uploading", due_at=due_at)
+    same = and_(files.c.state == "uploading", files.c.source == begun.excluded.source)
+    again = begun.on_conflict_do_update(index_elements=[files.c.id], set_={"due_at": due_at}, where=same)
+    return bool(await writer.execute(again))
+
+
 async def record_upload(
-    database: Database, file_id: str, size_bytes: int, sha256: str, outcomes: Mapping[str, Mapping[str, Any]]
+    database: Database,
+    file_id: str,
+    size_bytes: int,
+    sha256: str,
+    outcomes: Mapping[str, Mapping[str, Any]],
+    batch_lines: Mapping[str, Any] | None = None,
 ) -> Row | None:
-    """Commit the end of an upload, with what became of each replica by its id; None when it was given up meanwhile."""
+    """Commit the end of an upload, with what became of each replica by its id, and what a batch's lines ask for; None
+    when it was given up meanwhile."""
     columns = ("provider_file_id", "state", "stored_at", "expires_at", "due_at", "last_error")
     values: dict[str, Any] = {
         f"{column}s": [outcome.get(column) for outcome in outcomes.values()] for column in columns
     }
     values |= {"id": file_id, "bytes": size_bytes, "sha256": sha256, "ids": list(outcomes)}
+    values["batch_lines"] = None if batch_lines is None else orjson.dumps(batch_lines).decode()
     rows = await database.run(_RECORD, values)
     return rows[0] if rows else None
 
@@ -156,7 +182,7 @@ async def find_first_upload(reader: Reader, team_id: str, key: str) -> Row | Non
 
 async def find_file(reader: Reader, reach: str | None, file_id: str) -> Row | None:
     """A file that exists for a caller."""
-    return await reader.first(select(files).where(files.c.id == file_id, _visible(reach)))
+    return await reader.first(select(files).where(_named(file_id), _visible(reach)))
 
 
 async def list_files(
@@ -167,7 +193,8 @@ async def list_files(
     if purpose is not None:
         page = page.where(files.c.purpose == purpose)
     if after is not None:
-        page = page.where(files.c.id < after if descending else files.c.id > after)
+        last = select(files.c.id).where(_named(after)).scalar_subquery() if ids.is_imported_id(after) else after
+        page = page.where(files.c.id < last if descending else files.c.id > last)
     order = files.c.id.desc() if descending else files.c.id.asc()
     return await reader.all(page.order_by(order).limit(limit))
 
@@ -201,10 +228,11 @@ async def mark_deleting(
     """
     due_at = func.now() + timedelta(seconds=lease_seconds)
     values = {"state": "deleting", "due_at": _if_kept(due_at), "attempts": 1}
-    marked = update(files).where(files.c.id == file_id, _visible(reach)).values(**values)
+    marked = update(files).where(_named(file_id), _visible(reach)).values(**values)
     file = await writer.first(marked.returning(files))
     if file is None:
         return None
+    file_id = file["id"]
     await writer.notify(FILES_CHANNEL, file_id)
     rows = await writer.all(to_deleting(due_at, attempts=1).where(replicas.c.file_id == file_id).returning(replicas))
     await block(writer, accounts, file_id)

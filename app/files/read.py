@@ -13,11 +13,17 @@ from app.access.authenticate import Caller
 from app.access.bodies import answer, bad_field
 from app.access.teams import existing_team
 from app.db.session import Row
-from app.errors import BadRequest, Forbidden, NotFound
+from app.errors import BadRequest, Forbidden, NoSuchFile
 from app.files import queries
+from app.files.direct import address
+from app.files.direct import shown as direct
+from app.files.direct.listing import Listing
 from app.files.replicas import queries as replica_queries
+from app.files.targets import named_model, storage_place
 from app.gateway import Gateway, caller_of, gateway_of
 from app.providers.protocol import PURPOSES
+
+LISTED = PURPOSES | {"batch_output"}
 
 
 class ListParams(BaseModel):
@@ -35,7 +41,12 @@ class ListParams(BaseModel):
 async def endpoint(request: Request) -> Response:
     """GET /files/{id}."""
     gateway, caller = gateway_of(request), await caller_of(request)
-    row = await existing_file(gateway, caller, request.path_params["file_id"])
+    file_id = address.asked_id(request)
+    if file := await address.direct_file(gateway, caller, request, file_id):
+        with file.asked_for():
+            found = await file.described()
+        return answer(direct.shown(found, file.account, file_id if file.sealed else found.id))
+    row = await existing_file(gateway, caller, file_id)
     async with gateway.database.read() as reader:
         replicas = await replica_queries.file_replicas(reader, [row["id"]])
     return answer(shown(row, [target(replica) for replica in replicas]))
@@ -45,6 +56,9 @@ async def list_endpoint(request: Request) -> Response:
     """GET /files."""
     gateway, caller = gateway_of(request), await caller_of(request)
     params = _list_params(request)
+    if listing := _listing(gateway, caller, request, params):
+        return answer(_page(*await listing.page(params.after, params.limit)))
+    _check_managed(params)
     team_id = await _listed_team(gateway, caller, params.team)
     async with gateway.database.read() as reader:
         rows = await queries.list_files(
@@ -56,16 +70,7 @@ async def list_endpoint(request: Request) -> Response:
             descending=params.order == "desc",
             purpose=params.purpose,
         )
-    page = rows[: params.limit]
-    return answer(
-        {
-            "object": "list",
-            "data": [shown(row) for row in page],
-            "first_id": page[0]["id"] if page else None,
-            "last_id": page[-1]["id"] if page else None,
-            "has_more": len(rows) > params.limit,
-        }
-    )
+    return answer(_page([shown(row) for row in rows[: params.limit]], len(rows) > params.limit))
 
 
 async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:
@@ -75,7 +80,7 @@ async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:
         async with gateway.database.read() as reader:
             row = await queries.find_file(reader, caller.reach, file_id)
     if row is None:
-        raise NotFound(f"No such File object: {file_id[:100]}", param="id")
+        raise NoSuchFile(file_id)
     return row
 
 
@@ -114,12 +119,40 @@ def _list_params(request: Request) -> ListParams:
         params = ListParams.model_validate(dict(request.query_params))
     except ValidationError as invalid:
         raise bad_field(invalid) from None
+    return params
+
+
+def _check_managed(params: ListParams) -> None:
+    """Raise BadRequest for what is wrong where the files are the team's own."""
     if params.after is not None and not ids.is_file_id(params.after):
         raise BadRequest(f"after must be the id of a file, not {params.after[:100]!r}", param="after")
-    if params.purpose is not None and params.purpose not in PURPOSES:
-        known = ", ".join(sorted(PURPOSES))
+    if params.purpose is not None and params.purpose not in LISTED:
+        known = ", ".join(sorted(LISTED))
         raise BadRequest(f"{params.purpose[:100]!r} is no purpose; there are {known}", param="purpose")
-    return params
+
+
+def _listing(gateway: Gateway, caller: Caller, request: Request, params: ListParams) -> Listing | None:
+    """The list of an account's files, where a model name or a provider asks for that."""
+    query = request.query_params.multi_items()
+    model_name, provider = named_model(query, request.headers), address.asked_provider(request)
+    if model_name is None and provider is None:
+        return None
+    if "order" in params.model_fields_set and params.order == "asc":
+        reason = "the files of an account come in its provider's own order, mostly the newest first; leave `order` out"
+        raise BadRequest(reason, param="order", code="order_not_supported")
+    if model_name is not None:
+        address.check_provider_files(caller)
+        accounts = address.model_accounts(gateway, caller, model_name)
+    else:
+        assert provider is not None
+        accounts = [address.provider_account(gateway, caller, provider)]
+    storage = storage_place(query)
+    return Listing(gateway, caller, accounts, model_name=model_name, purpose=params.purpose, storage=storage)
+
+
+def _page(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
+    first_id, last_id = (data[0]["id"], data[-1]["id"]) if data else (None, None)
+    return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
 
 
 async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from app.access.authenticate import Caller
 from app.deployments import Account, Deployments
 from app.errors import BadRequest, Forbidden, ProviderTooLarge
-from app.providers.protocol import PURPOSES
+from app.providers.protocol import PURPOSES, StoragePlace
 from app.settings import ALL_MODEL_NAMES
 
 TARGETS = "target_model_names"
@@ -26,6 +26,8 @@ MIN_EXPIRY_SECONDS, MAX_EXPIRY_SECONDS = 3600, 2_592_000
 BATCH_EXPIRY_SECONDS = 2_592_000
 
 _LIST_FIELD = re.compile(r"target_model_names(\[\d*\])?")
+# As Bifrost's users send it.
+_STORAGE_FIELD = re.compile(r"storage_config\[(s3|gcs)\]\[(bucket|region|prefix)\]")
 _WHOLE_NUMBER = re.compile(r"[0-9]{1,12}")
 # The SDK sends brackets, Azure's documentation dots (wire.md §2b).
 _EXPIRY_FIELD = re.compile(r"expires_after(?:\[(.*)\]|\.(.*))?", re.DOTALL)
@@ -44,22 +46,30 @@ class Wanted:
     model: str | None
     provider: str | None
     expires_after_seconds: int | None
+    storage: StoragePlace | None = None
 
     @property
     def complete(self) -> bool:
-        """Whether the fan-out can begin although more fields may follow the file."""
-        return self.purpose is not None and bool(self.target_names)
+        """Whether the upload can begin although more fields may follow the file."""
+        # What is wrong with a batch's lines is known at their end, where no row tells what to do about it.
+        return self.purpose is not None and bool(self.target_names or (self.is_direct and self.purpose != "batch"))
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether it goes to one account, and no row is made of it."""
+        return not self.target_names and bool(self.model or self.provider)
 
 
 def wanted_from(
-    fields: Sequence[tuple[str, str]], query: Iterable[tuple[str, str]], headers: Mapping[str, str]
+    fields: Sequence[tuple[str, str]],
+    query: Sequence[tuple[str, str]],
+    headers: Mapping[str, str],
+    provider: str | None = None,
 ) -> Wanted:
-    """Read the wishes. Raises BadRequest for one that is malformed or contradicts another."""
-    query = list(query)
+    """Read the wishes; `provider` is the one that the path names. Raises BadRequest for one that is malformed or
+    contradicts another."""
     names = _names(fields) or _names(query) or _split(headers.get(TARGETS_HEADER, ""))
-    model = _single(fields, "model") or _single(query, "model") or _first_header(headers, MODEL_HEADERS)
-    provider = next((found for name in PROVIDER_PARAMS if (found := _single(fields, name))), None)
-    provider = provider or next((found for name in PROVIDER_PARAMS if (found := _single(query, name))), None)
+    model = _single(fields, "model") or named_model(query, headers)
     if names and model:
         raise BadRequest(
             f"both {TARGETS} and model are given: {TARGETS} uploads to every model named, model to one account; "
@@ -71,9 +81,31 @@ def wanted_from(
         purpose=_purpose(_single(fields, "purpose")),
         target_names=names,
         model=model,
-        provider=provider or headers.get(PROVIDER_HEADER),
+        provider=provider or _provider(fields) or named_provider(query, headers),
         expires_after_seconds=_expiry(fields),
+        storage=storage_place(fields) or storage_place(query),
     )
+
+
+def named_model(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str | None:
+    """The model name that a request without a form asks for."""
+    return _single(query, "model") or next((found for name in MODEL_HEADERS if (found := headers.get(name))), None)
+
+
+def named_provider(query: Sequence[tuple[str, str]], headers: Mapping[str, str]) -> str | None:
+    """The provider that a request without a form asks for."""
+    return _provider(query) or headers.get(PROVIDER_HEADER)
+
+
+def storage_place(pairs: Iterable[tuple[str, str]]) -> StoragePlace | None:
+    """The folder of a bucket that fields or a query name, as `storage_config[s3][bucket]`. Raises BadRequest."""
+    given = {match[2]: value.strip() for name, value in pairs if (match := _STORAGE_FIELD.fullmatch(name))}
+    if not given:
+        return None
+    if not given.get("bucket"):
+        raise BadRequest("storage_config names no bucket", param="storage_config", code="invalid_storage_config")
+    prefix = given.get("prefix", "").strip("/")
+    return StoragePlace(given["bucket"], prefix and f"{prefix}/", given.get("region") or None)
 
 
 def target_accounts(
@@ -86,20 +118,37 @@ def target_accounts(
         names = _all_that_take(wanted.purpose, names, may_use, deployments, keeps_sources)
     elif not wanted.target_names:
         names = tuple(name for name in names if name in may_use)
-    usable = ", ".join(may_use) or "none"
     if not names:
-        raise _no_targets(wanted, usable)
+        raise _no_targets(", ".join(may_use) or "none")
+    names = tuple(dict.fromkeys(name for one in names for name in _meant(one, may_use, deployments)))
     for name in names:
-        if not deployments.of(name):
-            reason = f"there is no model name {name!r}; your key may use: {usable}"
-            raise BadRequest(reason, param=TARGETS, code="unknown_model_name")
-        if not caller.may_use(name):
-            reason = f"this key may not use the model name {name!r}; it may use: {usable}"
-            raise Forbidden(reason, param=TARGETS, code="model_name_not_allowed")
+        check_model_name(name, caller, deployments, TARGETS)
     accounts = deployments.accounts_of(names)
     targets = {deployments.accounts[account]: served for account, served in accounts.items()}
     _check_capabilities(wanted.purpose, targets, keeps_sources)
     return accounts
+
+
+def _meant(target: str, may_use: Sequence[str], deployments: Deployments) -> tuple[str, ...]:
+    """The target, or the model names of the provider's model that it names, as `vertex_ai/gemini-2.0-flash` does:
+    LiteLLM's page on managed files shows both."""
+    if deployments.of(target):
+        return (target,)
+    models = {
+        name: {f"{one.account.provider_name}/{one.provider_model}" for one in deployments.of(name)} for name in may_use
+    }
+    return tuple(name for name, its in models.items() if target in its) or (target,)
+
+
+def check_model_name(name: str, caller: Caller, deployments: Deployments, param: str) -> None:
+    """Raise BadRequest or Forbidden for a name that there is not, or not for this caller."""
+    usable = ", ".join(deployments.names(caller.models)) or "none"
+    if not deployments.of(name):
+        reason = f"there is no model name {name!r}; your key may use: {usable}"
+        raise BadRequest(reason, param=param, code="unknown_model_name")
+    if not caller.may_use(name):
+        reason = f"this key may not use the model name {name!r}; it may use: {usable}"
+        raise Forbidden(reason, param=param, code="model_name_not_allowed")
 
 
 def _all_that_take(
@@ -153,18 +202,11 @@ def check_size(size_bytes: int, accounts: Mapping[str, tuple[str, ...]], deploym
             raise ProviderTooLarge(reason, param="file")
 
 
-def _no_targets(wanted: Wanted, usable: str) -> BadRequest:
-    if wanted.model or wanted.provider:
-        way = "model" if wanted.model else "provider"
-        return BadRequest(
-            f"uploads to a single account, named by {way}, are not available in this version; name the model in "
-            f"{TARGETS} instead",
-            param=way,
-            code="not_available",
-        )
+def _no_targets(usable: str) -> BadRequest:
     return BadRequest(
         f"the upload names no target: send {TARGETS} (a form field, a comma-separated string or repeated; a query "
-        f"parameter; or the header {TARGETS_HEADER}), or have defaults configured; your key may use: {usable}",
+        f"parameter; or the header {TARGETS_HEADER}), or `model` for one account, or `provider` for a provider's own "
+        f"Files API, or have defaults configured; your key may use: {usable}",
         param=TARGETS,
         code="no_targets",
     )
@@ -185,8 +227,8 @@ def _single(pairs: Iterable[tuple[str, str]], wanted: str) -> str | None:
     return values[0].strip() or None if values else None
 
 
-def _first_header(headers: Mapping[str, str], names: Iterable[str]) -> str | None:
-    return next((found for name in names if (found := headers.get(name))), None)
+def _provider(pairs: Sequence[tuple[str, str]]) -> str | None:
+    return next((found for name in PROVIDER_PARAMS if (found := _single(pairs, name))), None)
 
 
 def _purpose(value: str | None) -> str | None:

@@ -1,4 +1,5 @@
-"""POST /files: the body is parsed as it comes, spooled, and fanned out to every target's account at once."""
+"""POST /files: the body is parsed as it comes, spooled, and fanned out to every target's account at once, or sent to
+the one account that is asked for."""
 
 from __future__ import annotations
 
@@ -18,6 +19,7 @@ from app.access.bodies import answer
 from app.access.idempotency import REPLAYED_HEADER, KeyTaken, key_of
 from app.db.session import Row
 from app.errors import BadRequest, GatewayError, TooLarge
+from app.files.direct.upload import DirectUpload, direct_account
 from app.files.fanout import Outcome
 from app.files.multipart import UNTYPED, Field, FileEnd, FileStart, form_events
 from app.files.outcomes import replica_values
@@ -92,7 +94,7 @@ class _Reception:
         self._idempotency_key = key_of(request.headers)
         self._part: FileStart | None = None
         self._head = b""
-        self._transfer: Transfer | None = None
+        self._transfer: Transfer | DirectUpload | None = None
 
     async def answered(self) -> Response:
         """The answer, once all is stored and recorded."""
@@ -119,6 +121,8 @@ class _Reception:
                         return await replayed(self._gateway, first)
         # Who sends a key will ask again, and is to find then what is on its way now.
         async with EndedByHangUp(receive) if self._idempotency_key is None else nullcontext():
+            if isinstance(self._transfer, DirectUpload):
+                return answer(await self._transfer.finish())
             file, outcomes = await self._transfer.finish()
         return answer(shown(file, [_target(outcome) for outcome in outcomes]))
 
@@ -169,26 +173,38 @@ class _Reception:
             await asyncio.shield(transfer.give_up())
 
     def _wanted(self) -> Wanted:
-        return wanted_from(self._fields, self._request.query_params.multi_items(), self._request.headers)
+        request = self._request
+        in_path: str | None = request.scope["state"].get("provider")
+        return wanted_from(self._fields, request.query_params.multi_items(), request.headers, in_path)
 
     def _check_limit(self, size_bytes: int) -> None:
         limit = self._gateway.options.max_file_bytes
         if size_bytes > limit:
             raise TooLarge(f"the file is over the limit of {limit} bytes", param="file")
 
-    async def _begin(self, spool: Spool, wanted: Wanted) -> Transfer:
+    async def _begin(self, spool: Spool, wanted: Wanted) -> Transfer | DirectUpload:
         if wanted.purpose is None:
             raise BadRequest("the form has no `purpose`, such as user_data", param="purpose", code="missing_purpose")
         assert self._part is not None
-        gateway = self._gateway
-        accounts = _accounts(gateway, self._caller, wanted)
+        gateway, caller = self._gateway, self._caller
+        account = direct_account(gateway, caller, wanted) if wanted.is_direct else None
+        name = wanted.model or wanted.provider or ""
+        accounts = {account.name: (name,)} if account else _accounts(gateway, caller, wanted)
         seeming_bytes = self._part.size_bytes or 0
         least_bytes = spool.size_bytes if spool.finished else seeming_bytes - LATE_FIELDS_BYTES
         check_size(least_bytes, accounts, gateway.deployments)
-        claim = claim_of(self._caller, self._idempotency_key, self._part, wanted)
         # The first bytes tell the type where the client does not.
         part = _typed(self._part, self._head)
-        return await Transfer.begin(gateway, self._caller, spool, part, wanted, accounts, claim)
+        if account is not None:
+            self._check_no_key()
+            return await DirectUpload.begin(gateway, caller, spool, part, wanted, account)
+        claim = claim_of(caller, self._idempotency_key, self._part, wanted)
+        return await Transfer.begin(gateway, caller, spool, part, wanted, accounts, claim)
+
+    def _check_no_key(self) -> None:
+        if self._idempotency_key is not None:
+            reason = "an upload to one account is written down nowhere, so it takes no Idempotency-Key"
+            raise BadRequest(reason, param="idempotency-key", code="idempotency_key_not_taken")
 
 
 async def _body(request: Request) -> AsyncIterator[bytes]:

@@ -235,7 +235,7 @@ def test_without_kept_bytes_only_ids_travel(keepless, sandbox, name):
 
 @pytest.mark.parametrize("model", ["mini", "vllm"])
 def test_without_kept_bytes_they_come_from_a_provider_that_gives_them_back(keepless, model):
-    file = upload(keepless, "mini", b'{"a": 1}', filename="a.json", purpose="batch")
+    file = upload(keepless, "mini", b'{"a": 1}', filename="a.json", purpose="fine-tune")
     assert answer_of(ask(keepless, model, file_part(file.id))) == seen("a.json", b'{"a": 1}')
 
 

@@ -19,9 +19,21 @@ VIEWS = {
     "blocked",
     "orphan_suspects": "file_id team provider account provider_file_id filename bytes created_at",
     "source_backlog": "file_id team source state due_at attempts last_error created_at",
+    "batch_mappings": "batch_id status team created_by input_file_id output_file_id model_name provider account "
+    "provider_batch_id state lines completed failed last_error created_at due_at attempts",
     "team_usage": "team files bytes replicas replica_bytes last_upload_at",
 }
-TABLES = {"teams", "keys", "files", "file_targets", "replicas", "batches", "audit_log", "idempotency_keys"}
+TABLES = {
+    "teams",
+    "keys",
+    "files",
+    "file_targets",
+    "replicas",
+    "batches",
+    "batch_parts",
+    "audit_log",
+    "idempotency_keys",
+}
 COLUMNS = """
 SELECT table_name, string_agg(column_name, ' ' ORDER BY ordinal_position) AS columns
 FROM information_schema.columns WHERE table_schema = 'public' GROUP BY table_name

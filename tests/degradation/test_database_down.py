@@ -83,6 +83,22 @@ def test_plain_chats_go_on_and_all_else_is_a_503_until_it_is_back(lonely_clients
     assert known.files.delete(file.id).deleted
 
 
+def test_sealed_ids_need_no_database(lonely_clients, postgres, sandbox):
+    known, stranger = lonely_clients.member(), lonely_clients.member()
+    assert works(known) and works(stranger) and works(lonely_clients.admin)
+    with stopped(postgres):
+        file = known.files.create(file=("a.pdf", PDF), purpose="fine-tune", extra_body={"model": "mini"})
+        assert known.files.retrieve(file.id).filename == "a.pdf"
+        assert known.files.content(file.id).content == PDF
+        assert answer_of(ask(known, "mini", file_part(file.id), HELLO)).startswith(seen("a.pdf", PDF))
+        with pytest.raises(openai.NotFoundError):
+            stranger.files.delete(file.id)
+        refused(lambda: lonely_clients.admin.files.list(extra_query={"model": "mini"}))
+        assert known.files.delete(file.id).deleted
+        assert sandbox.files == []
+    assert eventually(lambda: lonely_clients.http.get("/readyz").status_code == 200)
+
+
 def test_a_key_that_was_revoked_or_has_expired_stays_so(lonely_clients, postgres):
     key = lonely_clients.new_key()
     revoked, expiring = lonely_clients.client(key["key"]), lonely_clients.member(expires_at=time.time() + 2)

@@ -36,7 +36,7 @@ def test_the_whole_says_what_it_is(http, path):
     assert (answer.headers["etag"], answer.headers["accept-ranges"]) == (ETAG, "bytes")
 
 
-@pytest.mark.parametrize("purpose", ["user_data", "assistants", "batch", "vision", "fine-tune"])
+@pytest.mark.parametrize("purpose", ["user_data", "assistants", "vision", "fine-tune"])
 def test_every_purpose_is_given_back_and_no_provider_is_asked(member, sandbox, purpose):
     file = upload(member, content=CONTENT, purpose=purpose, filename="a.jsonl")
     assert member.files.content(file.id).content == CONTENT
@@ -169,7 +169,7 @@ def test_a_reader_that_leaves_is_read_for_no_longer(gateway, member):
 
 
 def test_a_replica_is_given_back_whole_whatever_the_range(keepless):
-    file = upload(keepless, "mini", CONTENT, purpose="batch")
+    file = upload(keepless, "mini", CONTENT, purpose="fine-tune")
     with raw_client(keepless) as http:
         for asked in ("bytes=0-1", "bytes=5000-"):
             answer = http.get(f"/files/{file.id}/content", headers={"range": asked})

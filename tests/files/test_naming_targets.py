@@ -213,10 +213,18 @@ def test_targets_and_a_model_contradict_each_other(http, sandbox, way):
     assert sandbox.calls("openai.upload_file") == 0
 
 
-@pytest.mark.parametrize(
-    ("way", "param"), [*((way, "model") for way in MODEL_WAYS), *((way, "provider") for way in PROVIDER_WAYS)], ids=str
-)
-def test_a_single_account_is_not_available_yet(http, sandbox, way, param):
-    message = refusal(post_one_way(http, way), 400, "not_available", param)
-    assert "target_model_names" in message
+@pytest.mark.parametrize("way", MODEL_WAYS, ids=str)
+def test_a_model_is_one_account(http, sandbox, way):
+    answer = post_one_way(http, way)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["filemux"] == {"provider": "openai", "account": "openai-first"}
+    assert held(sandbox) == [("openai", sha256(PDF))]
+
+
+@pytest.mark.parametrize("way", PROVIDER_WAYS, ids=str)
+def test_a_provider_is_its_own_files_api(http, clients, sandbox, way):
+    """Not for every key; and not at a gateway that has no account for it."""
+    refusal(post_one_way(http, way), 403, "permission_denied")
+    with raw_client(clients.admin) as admin:
+        refusal(post_one_way(admin, way), 400, "unknown_provider", "provider")
     assert sandbox.calls("openai.upload_file") == 0

@@ -192,8 +192,6 @@ def test_defaults_are_the_teams_or_the_configurations(caller, accounts):
     ("given", "error", "param", "code"),
     [
         (NOTHING, BadRequest, NAMES, "no_targets"),
-        (replace(NOTHING, model="mini"), BadRequest, "model", "not_available"),
-        (replace(NOTHING, provider="openai"), BadRequest, "provider", "not_available"),
         (replace(NOTHING, target_names=("gone",)), BadRequest, NAMES, "unknown_model_name"),
         (replace(NOTHING, target_names=("four",)), Forbidden, NAMES, "model_name_not_allowed"),
         (replace(NOTHING, target_names=("pair",), purpose="vision"), BadRequest, "purpose", "purpose_not_supported"),

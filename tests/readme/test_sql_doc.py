@@ -10,11 +10,12 @@ from sqlalchemy import text
 from app.db import readonly
 from tests.conftest import MASTER_KEY, connected
 from tests.readme.markdown import ROOT, blocks, tables
+from tests.support.batches import create, ended, line, upload_lines
 from tests.support.sandbox import Switchboard
 
 PAGE = ROOT / "docs" / "sql.md"
 QUERIES = blocks(PAGE, "sql")
-VIEWS = ["file_mappings", "replica_backlog", "source_backlog", "orphan_suspects", "team_usage"]
+VIEWS = ["file_mappings", "replica_backlog", "source_backlog", "orphan_suspects", "batch_mappings", "team_usage"]
 SAMPLE_FILE_ID = "file-mux-0199f5c0a1b27c3d8e4f5a6b7c8d9e0f"
 SAMPLE_PROVIDER_FILE_ID = "file-AbCdEf123456"
 
@@ -55,9 +56,10 @@ def switchboard(sandbox_process):
 
 @pytest.fixture(scope="module")
 async def file_id(sdk, switchboard, database_url):
-    """A file to ask for, besides one that Azure refused, one that OpenAI does not delete, one with a suspect, and one
-    whose account and store no gateway has any more."""
+    """A file to ask for, besides one that Azure refused, one that OpenAI does not delete, one with a suspect, one
+    whose account and store no gateway has any more, and a batch."""
     wanted = _upload(sdk)
+    ended(sdk, create(sdk, upload_lines(sdk, [line("one", "mini", "Hello")])))
     switchboard.fault("azure", "upload_file", status=400)
     refused = _upload(sdk)
     switchboard.fault("openai", "delete_file", status=503, times=-1)
@@ -83,8 +85,8 @@ def _upload(sdk):
     return created.id
 
 
-def test_there_are_twelve_questions():
-    assert len(QUERIES) == 12
+def test_there_are_thirteen_questions():
+    assert len(QUERIES) == 13
 
 
 async def test_the_readonly_role_reads_the_views_and_nothing_else(database):

@@ -69,6 +69,22 @@ def test_the_example_of_the_unified_file_id(tour):
     _check(tour.run([sys.executable], "unified.py", block), answers=2, deleted="True")
 
 
+def test_files_at_one_account(tour):
+    [block] = [one for one in blocks(README, "python") if "sealed" in one]
+    name, deleted, described, listed, deleted_too = tour.run([sys.executable], "direct.py", block).splitlines()
+    own_id, size_bytes = described.split()
+    assert (name, deleted, deleted_too, listed) == ("report.pdf", "True", "True", f"['{own_id}']")
+    assert own_id.startswith("s3://") and int(size_bytes) > 0
+
+
+def test_batches(tour):
+    [block] = [one for one in blocks(README, "python") if "batches.create" in one]
+    said = tour.run([sys.executable], "batches.py", block).splitlines()
+    models = ("gpt-4o-mini-openai", "claude-sonnet", "gemini-2.0-flash")
+    assert (said[0], said[-1]) == ("completed 9", "True")
+    assert sorted(said[1:-1]) == sorted(f"{model}-{number} Say {number}" for model in models for number in range(3))
+
+
 def test_node(tour):
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")

@@ -1,4 +1,4 @@
-"""Triggers by which a test holds a transaction up in its commit, the n-th that touches a file."""
+"""Triggers by which a test holds a transaction up in its commit, the n-th that touches a file, or its batch."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,11 @@ CREATE TABLE gates (filename text PRIMARY KEY, edge int NOT NULL, key int GENERA
 CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
     touched jsonb := CASE TG_OP WHEN 'DELETE' THEN to_jsonb(OLD) ELSE to_jsonb(NEW) END;
+    -- What a batch has made is named as its input.
     name text := coalesce(
+        (SELECT filename FROM batches JOIN files ON files.id = input_file_id
+         WHERE coalesce(touched->>'batch_id', touched->>'subject', touched->>'id')
+               IN (batches.id, output_file_id, error_file_id)),
         touched->>'filename',
         (SELECT filename FROM files WHERE id = coalesce(touched->>'file_id', touched->>'subject'))
     );
@@ -34,7 +38,7 @@ SELECT pid, objid AS key FROM pg_locks JOIN pg_database ON oid = database
 WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted
 """
 GATEWAYS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'filemux'"
-TOUCHED = ("files", "replicas", "file_targets", "idempotency_keys")
+TOUCHED = ("files", "replicas", "file_targets", "idempotency_keys", "batches", "batch_parts")
 
 
 @dataclass

@@ -27,6 +27,9 @@ FROM replicas r JOIN files f ON f.id = r.file_id
 WHERE r.state IN ('pending', 'processing', 'deleting') OR r.due_at IS NOT NULL
 UNION ALL
 SELECT filename, source, state, due_at, attempts, 0, last_error FROM files WHERE state <> 'ready'
+UNION ALL
+SELECT b.id, p.account, p.state, b.due_at, b.attempts, p.looks, coalesce(p.last_error, b.last_error)
+FROM batches b JOIN batch_parts p ON p.batch_id = b.id WHERE b.due_at IS NOT NULL OR p.state <> 'gone'
 """
 LIVE = """
 SELECT r.provider, r.provider_file_id AS id, f.sha256, f.filename FROM replicas r JOIN files f ON f.id = r.file_id
@@ -40,6 +43,11 @@ async def until(probe, seconds=20.0):
     while not await probe():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
+
+
+def bare(id_or_address):
+    """The last name in a path."""
+    return (id_or_address or "").rpartition("/")[2]
 
 
 class World:
@@ -73,31 +81,37 @@ class World:
 
     async def forget(self):
         """Let there be no file anywhere, whatever a failed test has left."""
-        await self.connection.execute("TRUNCATE files, replicas, file_targets, idempotency_keys")
+        await self.connection.execute("TRUNCATE files, replicas, file_targets, idempotency_keys, batches, batch_parts")
         self.sandbox.reset()
         self._ahead_seconds = 0
 
     async def end_leases(self):
         """Nobody is left who could renew them."""
-        for table in ("files", "replicas"):
+        for table in ("files", "replicas", "batches"):
             await self.connection.execute(f"UPDATE {table} SET due_at = now() WHERE due_at > now()")
 
     async def come_to_rest(self, seconds=30.0):
-        """Wait until nothing is due; the providers then hold exactly the live replicas, the bucket the ready files."""
+        """Wait until nothing is due; the providers then hold exactly the live replicas and no batch that no part knows,
+        the bucket the ready files."""
         deadline = time.monotonic() + seconds
         while due := await self.connection.fetch(BACKLOG):
             assert time.monotonic() < deadline, "\n".join(map(str, due))
+            # A batch rests between two looks at its provider.
+            await self.connection.execute("UPDATE batches SET due_at = now() WHERE lease IS NULL AND due_at > now()")
             await asyncio.sleep(0.05)
         live = [tuple(row) for row in await self.connection.fetch(LIVE, self._ahead_seconds)]
         there = self.sandbox.files
         held = [(one["provider"], one["id"], one["sha256"], one["filename"]) for one in there]
         of_providers = [row for row, one in zip(held, there, strict=True) if one["account"] != SOURCES]
-        kept = [one["id"].rpartition("/")[2] for one in there if one["account"] == SOURCES]
+        kept = [bare(one["id"]) for one in there if one["account"] == SOURCES]
         ready = [row["id"] for row in await self.connection.fetch("SELECT id FROM files")]
+        known = await self.connection.fetch("SELECT provider_batch_id AS id FROM batch_parts WHERE state = 'gone'")
+        running = {bare(one["id"]) for one in self.sandbox.state()["batches"]}
         problems = {
             "held, but no live replica": Counter(of_providers) - Counter(live),
             "live replica, but not held": Counter(live) - Counter(of_providers),
             "kept, but no ready file": Counter(kept) - Counter(ready),
             "ready file, but not kept": Counter(ready) - Counter(kept),
+            "batch that no part knows": running - {bare(row["id"]) for row in known},
         }
         assert not any(problems.values()), problems

@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select, union_all, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
-from app.db.tables import file_targets, files, replicas
+from app.db.tables import batch_parts, batches, file_targets, files, replicas
 
 # On this channel a file's id tells every process that its mapping has changed.
 FILES_CHANNEL = "filemux_files"
@@ -56,17 +56,29 @@ async def file_replicas(reader: Reader, file_ids: Iterable[str]) -> Rows:
 async def foreign_provider_files(
     reader: Reader, team_id: str, accounts: Sequence[str], provider_file_ids: Sequence[str]
 ) -> set[str]:
-    """Which of these raw ids are replicas of another team's files."""
-    rows = await reader.all(
+    """Which of these raw ids are replicas of another team's files, or the lines of its batches."""
+    wanted = list(provider_file_ids)
+    of_files = (
         select(replicas.c.provider_file_id)
         .join(files, files.c.id == replicas.c.file_id)
         .where(
             replicas.c.account.in_(list(accounts)),
-            replicas.c.provider_file_id.in_(list(provider_file_ids)),
+            replicas.c.provider_file_id.in_(wanted),
             files.c.team_id != team_id,
         )
     )
-    return {row["provider_file_id"] for row in rows}
+    inputs = batch_parts.c.input_provider_file_ids
+    of_batches = (
+        select(func.unnest(inputs))
+        .join(batches, batches.c.id == batch_parts.c.batch_id)
+        .where(
+            batch_parts.c.account.in_(list(accounts)),
+            inputs.overlap(cast(wanted, ARRAY(Text))),
+            batches.c.team_id != team_id,
+        )
+    )
+    rows = await reader.all(union_all(of_files, of_batches))
+    return {row["provider_file_id"] for row in rows} & set(wanted)
 
 
 async def known_provider_files(reader: Reader, account: str, provider_file_ids: Sequence[str]) -> set[str]:

@@ -23,13 +23,15 @@ LARGE_FILE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Carried:
-    """One file on its way to one deployment; `reference` is where it stands in the request's `body`."""
+    """One file on its way to one deployment; `reference` is where it stands in the `body` of a chat, or of one in a
+    batch."""
 
     gateway: Gateway
     deployment: Deployment
     file: FileMapping
     body: bytes
     reference: Reference
+    in_batch: bool = False
 
     @property
     def where(self) -> str:
@@ -40,7 +42,8 @@ class Carried:
     def carriage(self) -> Carriage:
         """How the provider takes files of this type."""
         capabilities = self.deployment.provider.capabilities
-        return capabilities.carriage(self.deployment.provider_model, self.file.mime_type)
+        found = capabilities.carriage(self.deployment.provider_model, self.file.mime_type)
+        return "inline" if found == "reference" and self.in_batch and capabilities.batch.inline_files else found
 
     @property
     def is_coming(self) -> bool:

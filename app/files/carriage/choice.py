@@ -9,16 +9,18 @@ from collections.abc import Iterable, Mapping
 
 from app import ids
 from app.access.authenticate import Caller
-from app.chat.carriage import Carried
 from app.deployments import Deployment
 from app.errors import BadRequest, Forbidden, GatewayError, NotFound, ProviderTooLarge
 from app.files.backfill import make
+from app.files.carriage.carried import Carried
+from app.files.carriage.direct import facts_of
+from app.files.direct.address import DirectFile, foreign, opened
 from app.files.mappings import FileMapping
 from app.files.references import Found, Reference, position, rewrite
-from app.files.replicas import queries as replica_queries
 from app.formats.openai import FileFacts
 from app.gateway import Gateway
 from app.providers.protocol import ChatRequest
+from app.seals import FILE, looks_sealed
 
 # How long a chat waits for a file that its provider is still processing or being sent, and how often it looks.
 COMING_SECONDS = 60.0
@@ -28,13 +30,27 @@ MAX_INLINE_BYTES = 50 * 1024 * 1024
 
 
 class Choice:
-    """One chat's deployments: `body` is the caller's payload, `found` what was found in it."""
+    """One chat's deployments: `body` is the caller's payload, `found` what was found in it.
 
-    def __init__(self, gateway: Gateway, caller: Caller, model_name: str, body: bytes, found: Found) -> None:
+    A line of a batch is for one `deployment`.
+    """
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        caller: Caller,
+        model_name: str,
+        body: bytes,
+        found: Found,
+        deployment: Deployment | None = None,
+    ) -> None:
         self._gateway, self._caller = gateway, caller
         self._model_name, self._body, self._found = model_name, body, found
+        self._deployment = deployment
         # (file id, account) of the replicas that this chat has begun to make.
         self._begun: set[tuple[str, str]] = set()
+        # Sealed ids, and what they stand for.
+        self._direct: dict[str, DirectFile] = {}
 
     async def candidates(self) -> list[Candidate]:
         """The deployments that can be given every file, in the order in which to try them.
@@ -43,11 +59,13 @@ class Choice:
         ProviderTooLarge, or Overloaded when it is still being processed.
         """
         self._check_model_name()
-        deployments = self._gateway.deployments.shuffled(self._model_name)
+        one = self._deployment
+        deployments = [one] if one else self._gateway.deployments.shuffled(self._model_name)
         files = await self._files()
-        await self._check_raw()
+        await self._find_direct()
+        deployments = self._with_direct(deployments)
         if not files:
-            return [Candidate(one, self._body, self._found, {}) for one in deployments]
+            return [Candidate(one, self._body, self._found, {}, self._direct) for one in deployments]
         deadline = time.monotonic() + COMING_SECONDS
         while True:
             carried = [self._carried(deployment, files) for deployment in deployments]
@@ -84,13 +102,15 @@ class Choice:
             raise Forbidden(reason, param="model", code="model_name_not_allowed")
 
     def _carried(self, deployment: Deployment, files: Iterable[tuple[Reference, FileMapping]]) -> dict[str, Carried]:
+        in_batch = self._deployment is not None
         return {
-            file.file_id: Carried(self._gateway, deployment, file, self._body, reference) for reference, file in files
+            reference.file_id: Carried(self._gateway, deployment, file, self._body, reference, in_batch)
+            for reference, file in files
         }
 
     def _candidate(self, carried: dict[str, Carried]) -> Candidate:
         deployment = next(iter(carried.values())).deployment
-        return Candidate(deployment, self._body, self._found, carried)
+        return Candidate(deployment, self._body, self._found, carried, self._direct)
 
     # --- files ------------------------------------------------------------------------------------------------
 
@@ -110,19 +130,51 @@ class Choice:
             files[reference.file_id] = (reference, mapping)
         return list(files.values())
 
-    async def _check_raw(self) -> None:
+    async def _find_direct(self) -> None:
+        """Open the sealed ids; what is left is a provider's own."""
+        raw: list[Reference] = []
+        for reference in self._found.references:
+            file_id = reference.file_id
+            if ids.is_file_id(file_id) or file_id in self._direct:
+                continue
+            if file := await opened(self._gateway, self._caller, file_id):
+                self._direct[file_id] = file
+            elif looks_sealed(FILE, file_id):
+                raise self._refused(reference)
+            else:
+                raw.append(reference)
+        await self._check_raw(raw)
+
+    def _with_direct(self, deployments: list[Deployment]) -> list[Deployment]:
+        """Those at the account of all direct files. Raises BadRequest when there is none."""
+        accounts = {file.account.name for file in self._direct.values()}
+        able = [one for one in deployments if accounts <= {one.account.name}]
+        if able:
+            return able
+        reference = next(one for one in self._found.references if one.file_id in self._direct)
+        where, account = position(self._body, reference), self._direct[reference.file_id].account.name
+        names = [
+            name
+            for name in self._gateway.deployments.names(self._caller.models)
+            if any(one.account.name == account for one in self._gateway.deployments.of(name))
+        ]
+        raise BadRequest(
+            f"{where}: the file is at one account only, and no deployment of {self._model_name!r} is at the account of "
+            f"all such files of this request; model names at this one's: {', '.join(names) or 'none'}",
+            param=where,
+            code="file_without_replica",
+        )
+
+    async def _check_raw(self, references: list[Reference]) -> None:
         """A provider's own id passes only with the permission, and never when it is another team's replica."""
-        references = [one for one in self._found.references if not ids.is_file_id(one.file_id)]
         if not references:
             return
         if not self._caller.provider_files:
             raise self._refused(references[0])
-        accounts = [one.account.name for one in self._gateway.deployments.of(self._model_name)]
-        async with self._gateway.database.read() as reader:
-            raw_ids = [reference.file_id for reference in references]
-            foreign = await replica_queries.foreign_provider_files(reader, self._caller.team_id, accounts, raw_ids)
+        accounts = self._gateway.deployments.accounts_behind(self._model_name)
+        theirs = await foreign(self._gateway, self._caller, accounts, [one.file_id for one in references])
         for reference in references:
-            if reference.file_id in foreign:
+            if reference.file_id in theirs:
                 raise self._refused(reference)
 
     # --- errors -----------------------------------------------------------------------------------------------
@@ -163,22 +215,29 @@ class Choice:
 class Candidate:
     """A deployment that can be given every file of a chat."""
 
-    def __init__(self, deployment: Deployment, body: bytes, found: Found, carried: Mapping[str, Carried]) -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        body: bytes,
+        found: Found,
+        carried: Mapping[str, Carried],
+        direct: Mapping[str, DirectFile],
+    ) -> None:
         self.deployment = deployment
-        self._body, self._found, self._carried = body, found, carried
+        self._body, self._found, self._carried, self._direct = body, found, carried, direct
 
     async def request(self) -> ChatRequest:
         """The request to this deployment, the files that travel inside it read. Raises what Carried.part does."""
         deployment = self.deployment
         facts: dict[str, FileFacts] = {}
         replacements: dict[str, str | bytes] = {}
-        inside = [one for one in self._carried.values() if one.carriage != "reference"]
+        inside = {file_id: one for file_id, one in self._carried.items() if one.carriage != "reference"}
         times = Counter(reference.file_id for reference in self._found.references)
-        if sum(one.file.size_bytes * times[one.file.file_id] for one in inside) > MAX_INLINE_BYTES:
+        if sum(one.file.size_bytes * times[file_id] for file_id, one in inside.items()) > MAX_INLINE_BYTES:
             reason = f"the files that travel inside the request have more than {MAX_INLINE_BYTES} bytes together"
             raise ProviderTooLarge(reason, param="messages")
-        for one in inside:
-            replacements[one.file.file_id] = await one.part()
+        for file_id, one in inside.items():
+            replacements[file_id] = await one.part()
         for file_id, one in self._carried.items():
             if file_id not in replacements:
                 replica = one.file.replicas[deployment.account.name]
@@ -189,6 +248,10 @@ class Candidate:
                 replacements[file_id] = provider_file_id
                 facts[provider_file_id] = FileFacts(one.file.mime_type, one.file.filename)
         speaks_openai = deployment.provider.capabilities.speaks_openai
+        for file_id, file in self._direct.items():
+            replacements[file_id] = file.own_id
+            if not speaks_openai and (known := await facts_of(file)):
+                facts[file.own_id] = known
         body = rewrite(self._body, self._found, deployment.provider_model, replacements.get, unladen=speaks_openai)
         return ChatRequest(
             deployment.provider_model, body, deployment.timeout_seconds, facts, drop_params=deployment.drop_params

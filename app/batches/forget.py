@@ -1,0 +1,72 @@
+"""A batch that is over: what its parts have left at their providers (inputs, results) is deleted, for certain."""
+
+from __future__ import annotations
+
+import asyncio
+
+from app.batches import queries
+from app.batches.advance import Rest
+from app.batches.poll import account_of
+from app.db.session import Row
+from app.deployments import Account
+from app.errors import Missing
+from app.gateway import Gateway
+
+PAGE = 100
+
+
+async def forget(gateway: Gateway, batch: Row) -> Rest | None:
+    """Delete it. Raises GatewayError for what is to be tried again."""
+    async with gateway.database.read() as reader:
+        parts = await queries.parts_of(reader, batch["id"])
+    left = [part for part in parts if part["state"] != "gone"]
+    outcomes = await asyncio.gather(*(_forget_part(gateway, batch, part) for part in left), return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return Rest(None)
+
+
+async def _forget_part(gateway: Gateway, batch: Row, part: Row) -> None:
+    if part["input_names"] or part["provider_batch_id"]:
+        account = account_of(gateway, part)
+        if part["provider_batch_id"]:
+            await _forget_results(account, part["provider_batch_id"])
+        await _delete_inputs(account, part)
+    async with gateway.database.write() as writer:
+        await queries.record_part(writer, batch, part["id"], {"state": "gone", "custom_ids": None})
+
+
+async def _forget_results(account: Account, provider_batch_id: str) -> None:
+    try:
+        await account.provider.forget_batch(await account.provider.retrieve_batch(provider_batch_id))
+    except Missing:
+        return
+
+
+async def _delete_inputs(account: Account, part: Row) -> None:
+    names, known = part["input_names"], set(part["input_provider_file_ids"])
+    if len(known) < len(names):
+        # An upload was not answered.
+        if account.provider.capabilities.chooses_id:
+            known |= {account.provider.chosen_file_id(name) for name in names}
+        else:
+            known |= await _named(account, part)
+    for provider_file_id in known:
+        try:
+            await account.provider.delete_file(provider_file_id)
+        except Missing:
+            continue
+
+
+async def _named(account: Account, part: Row) -> set[str]:
+    """The ids of the files of these names, which nobody else uses."""
+    names = {f"{name.removesuffix('.jsonl')}.jsonl" for name in part["input_names"]}
+    found: set[str] = set()
+    after: str | None = None
+    while True:
+        page = await account.provider.list_files(after, PAGE)
+        found |= {one.id for one in page.files if one.filename in names}
+        after = page.after
+        if after is None:
+            return found
