@@ -6,6 +6,7 @@ processes      starts it and the real `filemux serve`; reads their CPU and memor
 client         the load: wrk, a streaming upload, paced SSE streams
 report         a row, its targets (design §9), the table, the JSON
 profile        where a worker's time goes
-chat sse upload memory rate start    one file each; `rows(bench)` measures
+chat providers sse upload memory rate batches start    one file each; `rows(bench)` measures
+batch_lines    a batch's lines and results, and how fast one core translates them
 soak           not how fast but how safe: `python -m benchmarks.soak`
 """

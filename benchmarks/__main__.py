@@ -6,7 +6,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks import chat, memory, profile, providers, rate, report, sse, start, upload
+from benchmarks import batches, chat, memory, profile, providers, rate, report, sse, start, upload
 from benchmarks.processes import Bench, fake_provider
 
 WORKS = {
@@ -16,6 +16,7 @@ WORKS = {
     "upload": upload,
     "memory": memory,
     "rate": rate,
+    "batches": batches,
     "start": start,
 }
 PROFILE = "profile"

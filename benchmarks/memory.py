@@ -35,14 +35,14 @@ def rows(bench: Bench) -> Iterator[Row]:
 
 def _measured(server: Server, case: str, size_bytes: int, targets: Iterable[str]) -> Row:
     figures: dict[str, float] = {}
-    with _growth(server.pid, figures):
+    with growth(server.pid, figures):
         # Its size untold: a file over OpenAI's 512 MiB is refused as soon as that is known.
         _, figures["seconds"] = upload(server.url, size_bytes, targets, chunked=True)
     return Row("memory", f"{size_bytes / 1e9:g} GB, {case}", figures, (TARGET,))
 
 
 @contextmanager
-def _growth(pid: int, figures: dict[str, float]) -> Iterator[None]:
+def growth(pid: int, figures: dict[str, float]) -> Iterator[None]:
     """Add how far resident and anonymous memory rise above the beginning while the block runs."""
     process = Path("/proc", str(pid))
     # Sets the kernel's high-water mark back to the present (proc(5), clear_refs).

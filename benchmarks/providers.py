@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Mapping
 from statistics import median
 
-from app.providers.protocol import ChatRequest
+from app.providers.protocol import ChatRequest, Provider
 from app.providers.registry import REGISTRY
 from app.providers.translated import Translating
 from benchmarks.chat import body
@@ -37,7 +37,7 @@ ENTRIES = {
 def rows(bench: Bench) -> Iterator[Row]:
     """Each provider's chat beside the same bytes sent straight to the fake provider; then the translations."""
     fake = bench.provider.url.removesuffix("/v1")
-    entries = {name: _at(fake, entry) for name, (entry, _) in ENTRIES.items()}
+    entries = {name: at(fake, entry) for name, (entry, _) in ENTRIES.items()}
     with gateway(bench.provider, entries=entries) as server:
         for name, (_, path) in ENTRIES.items():
             payload = body(None, model=name)
@@ -48,15 +48,22 @@ def rows(bench: Bench) -> Iterator[Row]:
             busy = wrk(f"{server.url}/chat/completions", payload, clients=64, seconds=bench.seconds)
             yield Row("providers", f"{name}, clients 64", busy)
     for name, entry in entries.items():
-        kind = REGISTRY[name]
-        params = {key: value for key, value in entry.items() if key != "model"}
-        if issubclass(kind.provider, Translating):
-            figures = {"translation_ms": _translation_ms(kind.provider(kind.params.model_validate(params), None))}
+        provider = provider_of(name, entry)
+        if isinstance(provider, Translating):
+            figures = {"translation_ms": _translation_ms(provider)}
             yield Row("providers", f"{name}, translating 100 KB", figures, (TRANSLATED,))
 
 
-def _at(fake: str, entry: Mapping[str, str]) -> dict[str, str]:
+def at(fake: str, entry: Mapping[str, str]) -> dict[str, str]:
+    """An entry that has the fake provider at this address."""
     return {key: value.format(fake=fake) for key, value in entry.items()}
+
+
+def provider_of(name: str, entry: Mapping[str, str]) -> Provider:
+    """The provider of an entry, for what it does without a connection."""
+    kind = REGISTRY[name]
+    params = {key: value for key, value in entry.items() if key != "model"}
+    return kind.provider(kind.params.model_validate(params), None)
 
 
 def _translation_ms(provider: Translating) -> float:
