@@ -23,7 +23,7 @@ from app.batches.lost import NotSure, found_again
 from app.batches.translate import PartInput, Translation
 from app.db.session import Row, Rows
 from app.deployments import Deployment
-from app.errors import GatewayError, Overloaded, ProviderError, ProviderTooLarge, Unavailable
+from app.errors import GatewayError, Overloaded, ProviderError, Unavailable
 from app.files.spool import Spool
 from app.gateway import Gateway
 from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
@@ -185,10 +185,6 @@ class Submission:
 
     async def _prepared(self, part: Row, deployment: Deployment, lines: PartInput) -> Row:
         """The part with its lines at the provider, or ready to go with the batch itself."""
-        limit = deployment.provider.capabilities.batch.max_bytes
-        if lines.spool.size_bytes > limit:
-            reason = f"takes batches of up to {limit} bytes; these lines have {lines.spool.size_bytes}"
-            raise ProviderTooLarge(f"{part['provider']} {reason}")
         name = ids.new_part_id()
         if _is_inline(deployment):
             return await self._record(part, {"name": name})

@@ -69,6 +69,8 @@ class Translation:
         self._gateway, self._caller, self._parts = gateway, caller, parts
         self.errors: list[dict[str, Any]] = []
         self.refused_parts: set[str] = set()
+        # Those whose lines are more than their provider takes.
+        self._full: set[str] = set()
 
     async def read(self, file: FileMapping) -> None:
         """Read the whole file. Raises what open_content does."""
@@ -101,7 +103,16 @@ class Translation:
 
     async def _write(self, lines: Sequence[tuple[_Line, ChatRequest | GatewayError | None]]) -> None:
         for part, content in await asyncio.to_thread(self._written, lines):
-            await part.spool.write(content)
+            if part.part_id in self._full:
+                continue
+            limit = part.deployment.provider.capabilities.batch.max_bytes
+            if part.spool.size_bytes + len(content) > limit:
+                # The files that lines refer to may travel inside of them, so this is known no earlier.
+                self._full.add(part.part_id)
+                reason = f"{part.deployment.account.provider_name} takes batches of up to {limit} bytes; this is more"
+                self._refuse(None, part.part_id, "batch_too_large", reason, "input_file_id")
+            else:
+                await part.spool.write(content)
 
     def _found(self, lines: Sequence[tuple[int, bytes]]) -> list[_Line]:
         found = []
@@ -146,7 +157,9 @@ class Translation:
             pieces.setdefault(one.part.part_id, (one.part, []))[1].append(content)
         return [(part, b"".join(contents)) for part, contents in pieces.values()]
 
-    def _refuse(self, number: int, part_id: str | None, code: str | None, message: str, param: str | None) -> None:
+    def _refuse(
+        self, number: int | None, part_id: str | None, code: str | None, message: str, param: str | None
+    ) -> None:
         if part_id is not None:
             self.refused_parts.add(part_id)
         if len(self.errors) < MAX_ERRORS:

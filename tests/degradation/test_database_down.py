@@ -8,6 +8,7 @@ import pytest
 
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
+from tests.support.batches import answer_in, create, jsonl, line, lines_of
 from tests.support.chats import answer_of, ask, file_part, seen, streamed_answer, text_part
 from tests.support.sandbox import eventually
 from tests.support.uploads import PDF, upload
@@ -96,6 +97,20 @@ def test_sealed_ids_need_no_database(lonely_clients, postgres, sandbox):
         refused(lambda: lonely_clients.admin.files.list(extra_query={"model": "mini"}))
         assert known.files.delete(file.id).deleted
         assert sandbox.files == []
+    assert eventually(lambda: lonely_clients.http.get("/readyz").status_code == 200)
+
+
+def test_a_sealed_batch_needs_no_database(lonely_clients, postgres, sandbox):
+    known = lonely_clients.member()
+    assert works(known)
+    with stopped(postgres):
+        lines = jsonl([line("one", "mini", "hello")])
+        file = known.files.create(file=("a.jsonl", lines), purpose="batch", extra_body={"model": "mini"})
+        batch = create(known, file)
+        sandbox.advance(10)
+        ended = known.batches.retrieve(batch.id)
+        assert (ended.id, ended.status) == (batch.id, "completed")
+        assert answer_in(lines_of(known, ended.output_file_id)["one"]) == "hello"
     assert eventually(lambda: lonely_clients.http.get("/readyz").status_code == 200)
 
 
