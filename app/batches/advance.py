@@ -127,6 +127,8 @@ async def batches_due(gateway: Gateway) -> int:
 async def nudge(gateway: Gateway, batch_id: str) -> None:
     """Have a batch's providers asked now, unless that is being done or was done just now, and wait a moment for what
     comes of it."""
+    if not gateway.batches.free:
+        return
     async with gateway.database.write() as writer:
         batch = await queries.claim_now(writer, ids.new_lease(), batch_id, LEASE_SECONDS, REST_SECONDS)
     if batch is not None:

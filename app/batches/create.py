@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -22,11 +23,11 @@ from app.batches.plan import Part, Plan
 from app.batches.read import with_parts
 from app.db.session import Row
 from app.errors import BadRequest, NoSuchFile
-from app.files import queries as file_queries
 from app.files.batch_input import inspected
 from app.files.content import open_content
 from app.files.leases import LEASE_SECONDS
 from app.files.made import require_sources
+from app.files.read import existing_file
 from app.gateway import Gateway, caller_of, gateway_of
 
 # The providers whose batches can be told where their results go, and which role runs them.
@@ -55,29 +56,33 @@ async def create_batch(gateway: Gateway, caller: Caller, body: BatchCreate, clai
     if claim is not None and await _taken(gateway, claim):
         raise KeyTaken(claim)
     if body.requests is not None:
-        file = await inline_file(gateway, caller, body.requests, body.endpoint, body.model)
+        # Planned before they are kept, so that what is refused leaves nothing.
+        check = partial(_planned, gateway, caller, body)
+        file = await inline_file(gateway, caller, body.requests, body.endpoint, body.model, check)
     else:
         file = await _input(gateway, caller, str(body.input_file_id))
     async with gateway.database.read() as reader:
         targets = await queries.input_targets(reader, file["id"])
-    facts = await _facts(gateway, file)
+    parts, options = _planned(gateway, caller, body, await _facts(gateway, file), targets)
+    batch = await _insert(gateway, caller, body, file, parts, options, claim)
+    if batch["lease"] is not None:
+        gateway.batches.start(gateway, batch)
+    return batch
+
+
+def _planned(
+    gateway: Gateway, caller: Caller, body: BatchCreate, facts: Mapping[str, Any], targets: Sequence[str] = ()
+) -> tuple[list[Part], dict[str, dict[str, Any]]]:
+    """The parts, and what each provider is told about its own. Raises BadRequest or Forbidden."""
     if facts["endpoint"] != body.endpoint:
         reason = f"the lines are for {facts['endpoint']}, but the batch's endpoint is {body.endpoint}"
         raise BadRequest(reason, param="endpoint", code="url_mismatch")
     parts = Plan(gateway.deployments, caller, facts, targets, body.model).parts()
-    options = _options(body, caller, parts)
-    batch = await _insert(gateway, caller, body, file, parts, options, claim)
-    gateway.batches.start(gateway, batch)
-    return batch
+    return parts, _options(body, caller, parts)
 
 
 async def _input(gateway: Gateway, caller: Caller, file_id: str) -> Row:
-    row = None
-    if ids.is_file_id(file_id):
-        async with gateway.database.read() as reader:
-            row = await file_queries.find_file(reader, caller.reach, file_id)
-    if row is None:
-        raise NoSuchFile(file_id, "input_file_id")
+    row = await existing_file(gateway, caller, file_id, "input_file_id")
     if row["purpose"] != "batch":
         reason = f"the file's purpose is {row['purpose']!r}; a batch's input is uploaded with purpose 'batch'"
         raise BadRequest(reason, param="input_file_id", code="invalid_purpose")
@@ -130,7 +135,8 @@ async def _insert(
         "output_expires_after_seconds": expires.seconds if expires else None,
         "status": "validating",
         "lines": sum(part.lines for part in parts),
-        "lease": ids.new_lease(),
+        # Of many at once the worker begins the rest, as soon as it can.
+        "lease": ids.new_lease() if gateway.batches.free else None,
     }
     rows = [_part_row(batch["id"], part, options) for part in parts]
     async with gateway.database.write() as writer:

@@ -16,7 +16,7 @@ import orjson
 from app.batches import queries
 from app.batches.lines import number_of, unpacked
 from app.batches.poll import account_of
-from app.batches.submit import MIME_TYPE
+from app.batches.submit import MIME_TYPE, failed_values, part_errors
 from app.db.session import Row, Rows
 from app.errors import Missing
 from app.files.made import make_file
@@ -139,16 +139,7 @@ def _ending(batch: Row, parts: Rows) -> dict[str, Any]:
     if batch["cancelling_at"] is not None:
         return {"status": "cancelled", "cancelled_at": now}
     if statuses == {"failed"}:
-        errors = [
-            {
-                "code": "batch_failed",
-                "line": None,
-                "message": f"{part['model_name']}: {part['last_error']}",
-                "param": None,
-            }
-            for part in parts
-        ]
-        return {"status": "failed", "failed_at": now, "errors": errors}
+        return failed_values(part_errors("batch_failed", parts))
     if statuses <= {"expired", "failed"}:
         return {"status": "expired", "expired_at": now}
     return {"status": "completed", "completed_at": now}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
@@ -15,20 +16,28 @@ from app.errors import BadRequest
 from app.files.batch_input import inspected
 from app.files.made import make_file
 from app.files.spool import Spool
+from app.files.targets import BATCH_EXPIRY_SECONDS
 from app.gateway import Gateway
 
 MAX_INLINE_BYTES = 32 * 1024 * 1024
 
 
 async def inline_file(
-    gateway: Gateway, caller: Caller, requests: Sequence[dict[str, Any]], endpoint: str, model: str | None
+    gateway: Gateway,
+    caller: Caller,
+    requests: Sequence[dict[str, Any]],
+    endpoint: str,
+    model: str | None,
+    check: Callable[[Mapping[str, Any]], object],
 ) -> Row:
-    """The requests as a file of purpose `batch`. Raises BadRequest that names the one that is wrong."""
+    """The requests as a file of purpose `batch`, once `check` has passed what they ask for. Raises BadRequest that
+    names the one that is wrong, or what `check` does."""
     async with Spool(gateway.spool_dir) as spool:
         for line in lines_of(requests, endpoint, model):
             await spool.write(line)
         await spool.finish()
         facts = await inspected(spool.read(None), "requests")
+        check(facts)
         file = {
             "id": ids.new_file_id(),
             "team_id": caller.team_id,
@@ -36,6 +45,7 @@ async def inline_file(
             "filename": "requests.jsonl",
             "purpose": "batch",
             "mime_type": MIME_TYPE,
+            "expires_at": datetime.now(UTC) + timedelta(seconds=BATCH_EXPIRY_SECONDS),
         }
         return await make_file(gateway, file, spool, facts)
 

@@ -16,8 +16,6 @@ from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
 from app.db.tables import batch_parts, batches, file_targets, files, idempotency_keys
 
-# What goes on until the providers have ended; afterwards only what they still hold is to be deleted.
-UNDER_WAY = ("validating", "in_progress", "finalizing", "cancelling")
 CANCELLABLE = ("validating", "in_progress")
 # A part as it is read; what tells its lines may be a megabyte, and is read once.
 PART = [column for column in batch_parts.c if column.name != "custom_ids"]
@@ -39,9 +37,9 @@ def _reached(reach: str | None, batch_id: str) -> ColumnElement[bool]:
 async def insert_batch(
     writer: Writer, batch: Mapping[str, Any], parts: Sequence[Mapping[str, Any]], lease_seconds: float
 ) -> Row:
-    """Commit what is about to be run; its maker holds the lease."""
-    due_at = func.now() + timedelta(seconds=lease_seconds)
-    row = await writer.first(insert(batches).values(**batch, due_at=due_at, attempts=1).returning(batches))
+    """Commit what is about to be run: under its maker's lease, if that has one, else due now."""
+    due_at = func.now() + timedelta(seconds=lease_seconds if batch["lease"] else 0)
+    row = await writer.first(insert(batches).values(**batch, due_at=due_at).returning(batches))
     assert row is not None
     await writer.execute(insert(batch_parts), list(parts))
     return row

@@ -56,16 +56,13 @@ def _begun(batch: Row, parts: Rows) -> dict[str, Any]:
     now = datetime.now(UTC)
     if any(part["state"] == "running" for part in parts):
         return {"status": "in_progress", "in_progress_at": now, "expires_at": batch["created_at"] + WINDOW}
-    errors = [
-        {
-            "code": "provider_refused",
-            "line": None,
-            "message": f"{part['model_name']} ({part['provider']}): {part['last_error']}",
-            "param": None,
-        }
-        for part in parts
-    ]
-    return failed_values(errors)
+    return failed_values(part_errors("provider_refused", parts))
+
+
+def part_errors(code: str, parts: Rows) -> list[dict[str, Any]]:
+    """OpenAI's errors of a batch none of whose parts runs."""
+    reasons = [f"{part['model_name']} ({part['provider']}): {part['last_error']}" for part in parts]
+    return [{"code": code, "line": None, "message": reason, "param": None} for reason in reasons]
 
 
 def failed_values(errors: list[dict[str, Any]]) -> dict[str, Any]:

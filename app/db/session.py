@@ -49,7 +49,8 @@ PRISMAS_OWN = (
     "statement_cache_size",
     "sslaccept",
 )
-CHARACTER_NOT_IN_REPERTOIRE = "22021"
+# NUL, in a text and in JSON: the only such character that gets past a UTF-8 decoder.
+NO_SUCH_CHARACTER = ("22021", "22P05")
 
 Row = RowMapping
 Rows = Sequence[Row]
@@ -236,8 +237,7 @@ def _unreachable_is_overloaded() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as failure:
         raise Overloaded("the database cannot be reached", retry_after_seconds=1) from failure
     except DBAPIError as failure:
-        if getattr(failure.orig, "sqlstate", None) == CHARACTER_NOT_IN_REPERTOIRE:
-            # The only such character that gets past a UTF-8 decoder.
+        if getattr(failure.orig, "sqlstate", None) in NO_SUCH_CHARACTER:
             raise BadRequest("text must not hold the character NUL", code="invalid_text") from None
         if not failure.connection_invalidated:
             raise

@@ -10,10 +10,10 @@ from starlette.responses import Response
 
 from app import ids
 from app.access.authenticate import Caller
-from app.access.bodies import answer, bad_field
-from app.access.teams import existing_team
+from app.access.bodies import answer, bad_field, page
+from app.access.teams import listed_team
 from app.db.session import Row
-from app.errors import BadRequest, Forbidden, NoSuchFile
+from app.errors import BadRequest, NoSuchFile
 from app.files import queries
 from app.files.direct import address
 from app.files.direct import shown as direct
@@ -57,9 +57,9 @@ async def list_endpoint(request: Request) -> Response:
     gateway, caller = gateway_of(request), await caller_of(request)
     params = _list_params(request)
     if listing := _listing(gateway, caller, request, params):
-        return answer(_page(*await listing.page(params.after, params.limit)))
+        return answer(page(*await listing.page(params.after, params.limit)))
     _check_managed(params)
-    team_id = await _listed_team(gateway, caller, params.team)
+    team_id = await listed_team(gateway, caller, params.team)
     async with gateway.database.read() as reader:
         rows = await queries.list_files(
             reader,
@@ -70,17 +70,18 @@ async def list_endpoint(request: Request) -> Response:
             descending=params.order == "desc",
             purpose=params.purpose,
         )
-    return answer(_page([shown(row) for row in rows[: params.limit]], len(rows) > params.limit))
+    return answer(page([shown(row) for row in rows[: params.limit]], len(rows) > params.limit))
 
 
-async def existing_file(gateway: Gateway, caller: Caller, file_id: str) -> Row:
-    """A file that exists for the caller. Raises NotFound, the same for another team's and for none."""
+async def existing_file(gateway: Gateway, caller: Caller, file_id: str, param: str = "id") -> Row:
+    """A file that exists for the caller. Raises NoSuchFile about this parameter, the same for another team's and for
+    none."""
     row = None
     if ids.is_file_id(file_id):
         async with gateway.database.read() as reader:
             row = await queries.find_file(reader, caller.reach, file_id)
     if row is None:
-        raise NoSuchFile(file_id)
+        raise NoSuchFile(file_id, param)
     return row
 
 
@@ -148,17 +149,3 @@ def _listing(gateway: Gateway, caller: Caller, request: Request, params: ListPar
         accounts = [address.provider_account(gateway, caller, provider)]
     storage = storage_place(query)
     return Listing(gateway, caller, accounts, model_name=model_name, purpose=params.purpose, storage=storage)
-
-
-def _page(data: list[dict[str, Any]], has_more: bool) -> dict[str, Any]:
-    first_id, last_id = (data[0]["id"], data[-1]["id"]) if data else (None, None)
-    return {"object": "list", "data": data, "first_id": first_id, "last_id": last_id, "has_more": has_more}
-
-
-async def _listed_team(gateway: Gateway, caller: Caller, team: str | None) -> str:
-    if team is None or team in (caller.team_name, caller.team_id):
-        return caller.team_id
-    if caller.role != "admin":
-        raise Forbidden("only an admin key lists another team's files", param="team")
-    async with gateway.database.read() as reader:
-        return str((await existing_team(reader, team))["id"])

@@ -287,7 +287,16 @@ class Bedrock(FilesInBucket, Translating):
         headers = await self._authorized("POST", url, body)
         content = await self._submitted(url, headers, body)
         with after_acceptance():
-            return await self.retrieve_batch(str(json_object(content).get("jobArn")))
+            arn = json_object(content).get("jobArn")
+            if not isinstance(arn, str):
+                raise Unavailable("the provider's answer names no job")
+        try:
+            return await self.retrieve_batch(arn)
+        except ProviderError:
+            # It is there, whatever became of the look at it.
+            return ProviderBatch(
+                arn, "validating", batch.name, endpoint=batch.endpoint, input_file_id=batch.input_file_id
+            )
 
     def _job(self, batch: BatchSubmission) -> dict[str, Any]:
         """The request. Raises Rejected, and Missing for an input outside of the account's buckets."""

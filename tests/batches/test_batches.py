@@ -7,18 +7,10 @@ import pytest
 from openai.types.chat import ChatCompletion
 
 from tests.support.batches import answer_in, create, ended, jsonl, line, lines_of, upload_lines
-from tests.support.chats import file_part, seen
+from tests.support.chats import MODEL_NAMES, file_part, seen
 from tests.support.sandbox import eventually
 from tests.support.uploads import PDF, upload
 
-MODEL_NAMES = (
-    "gpt-4o-mini-openai",
-    "gpt-4o-azure",
-    "claude-sonnet",
-    "gemini-flash",
-    "gemini-2.0-flash",
-    "nova-lite",
-)
 every_model = pytest.mark.parametrize("model_name", MODEL_NAMES)
 
 

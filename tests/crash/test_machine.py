@@ -26,6 +26,7 @@ from hypothesis.stateful import (
 
 from app.sandbox.config import MODELS
 from tests.every_provider.test_errors import PROVIDERS
+from tests.support.batches import create, jsonl, line, lines_of
 from tests.support.chats import answer_of, ask, file_part, text_part
 from tests.support.pair import GATEWAYS, Pair
 from tests.support.uploads import sha256
@@ -80,6 +81,8 @@ class Machine(RuleBasedStateMachine):
         super().__init__()
         self.pair, self.sandbox = pair, pair.world.sandbox
         self.told = {}
+        # The ids of batches that a client was told, and which models each is for.
+        self.batches = {}
         # Names of files whose upload or delete was not answered: they may be there or not.
         self.doubted = set()
         self._numbers = itertools.count(1)
@@ -139,6 +142,18 @@ class Machine(RuleBasedStateMachine):
         for answer in answers:
             assert answer is None or sha256(file.content) in answer
 
+    @rule(at=gateways, models=st.sets(model_names, min_size=1), trouble=troubles)
+    def batch(self, at, models, trouble):
+        """With a line for each of these models."""
+        name = f"lines-{next(self._numbers)}.jsonl"
+        lines = jsonl(line(model, model, f"slow:0 {name}") for model in sorted(models))
+        form = {"purpose": "batch", "extra_body": {"target_model_names": ",".join(sorted(models))}}
+        self._befall(trouble, models, at)
+        [file] = self.pair.ask(lambda client: client.files.create(file=(name, lines), **form), at=at)
+        [batch] = self.pair.ask(lambda client: file and create(client, file), at=at)
+        if batch is not None:
+            self.batches[batch.id] = models
+
     @staticmethod
     def _chat(file, model_name):
         return lambda client: answer_of(ask(client, model_name, text_part("Which?"), file_part(file.id)))
@@ -173,20 +188,33 @@ class Machine(RuleBasedStateMachine):
         self.pair.wait_for(self.pair.world.come_to_rest())
 
     def teardown(self):
-        """Each file that was told is there, at both gateways and all its targets; without it nothing is."""
+        """Each file that was told is there, at both gateways and all its targets, and each line of a batch has its one
+        answer; without them nothing is."""
         self.come_to_rest()
+        for batch_id, models in self.batches.items():
+            assert self._answered(batch_id) == models
         for file in self.told.values():
             for at in GATEWAYS:
                 assert self.pair.client(at).files.content(file.id).content == file.content
             for model_name in file.targets:
                 assert sha256(file.content) in self._chat(file, model_name)(self.pair.client("one"))
         listed = {file.filename: file.id for file in self.pair.client("one").files.list()}
-        assert {*self.told} <= {*listed} <= {*self.told} | self.doubted
+        assert {*self.told} <= {*listed} <= {*self.told} | self.doubted | {one for one in listed if "jsonl" in one}
         self.come_to_rest()
         for file_id in listed.values():
             self.pair.client("other").files.delete(file_id)
         self.come_to_rest()
         assert self.sandbox.files == []
+
+    def _answered(self, batch_id):
+        """The models whose lines a batch has answered; its provider may not have kept its results for two days."""
+        client = self.pair.client("other")
+        batch = client.batches.retrieve(batch_id)
+        assert batch.status == "completed", batch
+        files = [lines_of(client, one) for one in (batch.output_file_id, batch.error_file_id) if one]
+        answered = [custom_id for lines in files for custom_id in lines]
+        assert len(answered) == batch.request_counts.total
+        return {*answered}
 
 
 @pytest.fixture

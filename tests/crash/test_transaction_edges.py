@@ -6,75 +6,17 @@ up to one that the operation ends without.
 """
 
 import asyncio
-import signal
 
 import httpx
 import openai
 import pytest
 
-from tests.conftest import MASTER_KEY
-from tests.support.chats import file_part, text_part
 from tests.support.gates import Crossing, Gates
-from tests.support.uploads import sha256
+from tests.support.killable import GEMINI, OPENAI, Killable
 from tests.support.world import until
 
 # More than any of these operations has.
 EDGES = range(1, 8)
-OPENAI, GEMINI = "gpt-4o-mini-openai", "gemini-flash"
-
-
-class Killable:
-    """A gateway that can be killed and started again; `client` is the official SDK at the one that runs."""
-
-    def __init__(self, world, gates):
-        self.world, self.gates = world, gates
-        self.start()
-
-    def start(self):
-        self._gateway = self.world.start()
-        options = {"api_key": MASTER_KEY, "max_retries": 0, "timeout": 30}
-        self.client = openai.AsyncOpenAI(base_url=f"{self._gateway.url}/v1", **options)
-
-    async def kill(self):
-        """Kill it and settle what it was about to commit."""
-        await self.stop(signal.SIGKILL)
-        await self.gates.open()
-
-    async def take_up(self):
-        """Start it again when the leases of the killed one have passed."""
-        await self.world.end_leases()
-        self.start()
-
-    async def stop(self, number=signal.SIGTERM):
-        self._gateway.stop(number)
-        await self.client.close()
-
-    # --- what clients do --------------------------------------------------------------------------------------
-
-    async def upload(self, one, targets=(OPENAI, GEMINI)):
-        """Upload a crossing's file; repeated, it is the same."""
-        file = await self.client.files.create(
-            file=(one.filename, one.content),
-            purpose="user_data",
-            extra_body={"target_model_names": ",".join(targets)},
-            extra_headers={"Idempotency-Key": one.filename},
-        )
-        one.file_id = file.id
-
-    async def chat(self, one):
-        """Have its model see the file."""
-        parts = [text_part("Which file?"), file_part(one.file_id)]
-        message = {"role": "user", "content": parts}
-        answer = await self.client.chat.completions.create(model=one.model_name, messages=[message])
-        assert sha256(one.content) in answer.choices[0].message.content
-
-    async def read(self, one):
-        """Read the file back."""
-        assert (await self.client.files.content(one.file_id)).content == one.content
-
-    async def listed(self):
-        """The names of all files that exist for callers."""
-        return sorted([file.filename async for file in self.client.files.list()])
 
 
 @pytest.fixture(scope="module")

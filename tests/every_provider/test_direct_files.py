@@ -6,17 +6,9 @@ import openai
 import pytest
 
 from app.sandbox.config import BUCKET
-from tests.support.chats import answer_of, ask, file_part, seen, text_part
+from tests.support.chats import MODELS, answer_of, ask, file_part, seen, text_part
 from tests.support.uploads import PDF, upload
 
-MODELS = {
-    "openai": "gpt-4o-mini-openai",
-    "azure": "gpt-4o-azure",
-    "anthropic": "claude-sonnet",
-    "gemini": "gemini-flash",
-    "vertex_ai": "gemini-2.0-flash",
-    "bedrock": "nova-lite",
-}
 # The others never give an upload back.
 GIVE_BACK = {"openai", "azure", "vertex_ai", "bedrock"}
 BUCKETS = {"vertex_ai": ("gs", "gcs"), "bedrock": ("s3", "s3")}

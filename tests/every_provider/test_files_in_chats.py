@@ -2,18 +2,10 @@
 
 import pytest
 
-from tests.support.chats import answer_of, ask, file_part, streamed_answer, text_part
+from tests.support.chats import MODEL_NAMES, answer_of, ask, file_part, streamed_answer, text_part
 from tests.support.sandbox import eventually
 from tests.support.uploads import sha256
 
-MODEL_NAMES = (
-    "gpt-4o-mini-openai",
-    "gpt-4o-azure",
-    "claude-sonnet",
-    "gemini-flash",
-    "gemini-2.0-flash",
-    "nova-lite",
-)
 PNG = b"\x89PNG\r\n\x1a\n and the picture"
 FILES = {
     "report.pdf": (b"%PDF-1.7 a report", "application/pdf"),

@@ -2,6 +2,17 @@
 
 from tests.support.uploads import sha256
 
+# Provider → the sandbox's model name there.
+MODELS = {
+    "openai": "gpt-4o-mini-openai",
+    "azure": "gpt-4o-azure",
+    "anthropic": "claude-sonnet",
+    "gemini": "gemini-flash",
+    "vertex_ai": "gemini-2.0-flash",
+    "bedrock": "nova-lite",
+}
+MODEL_NAMES = tuple(MODELS.values())
+
 
 def file_part(file_id):
     return {"type": "file", "file": {"file_id": file_id}}

@@ -14,7 +14,7 @@ from app.batches.direct.address import Naming
 from app.batches.direct.shown import shown
 from app.batches.inline import lines_of
 from app.deployments import Account, Deployment
-from app.errors import BadRequest, NoSuchFile, ProviderError
+from app.errors import BadRequest, NoSuchFile, ProviderError, Unavailable
 from app.files.direct import address
 from app.files.direct.batch_lines import LineTranslator
 from app.formats.batch_lines import RequestLine
@@ -148,7 +148,8 @@ class _Creation:
         try:
             return await provider.create_batch(batch)
         except ProviderError as failure:
-            if not failure.outcome_unknown:
+            # Whoever answers 5xx may be a proxy whose provider has gone on.
+            if not (failure.outcome_unknown or isinstance(failure, Unavailable)):
                 raise
             page = await provider.list_batches(None, SEARCHED)
             found = [one for one in page.batches if one.name == batch.name]

@@ -1,0 +1,193 @@
+"""Batches that are cancelled while they are sent, or whose account or files are gone."""
+
+import contextlib
+import uuid
+
+import httpx
+import openai
+import pytest
+from sqlalchemy import text
+
+from tests.batches.test_batches import MODEL_NAMES
+from tests.conftest import Clients, configuration
+from tests.support.batch_rows import BatchRows
+from tests.support.batches import answer_in, create, line, lines_of, upload_lines
+from tests.support.killable import CLAUDE, OPENAI
+from tests.support.sandbox import eventually
+
+SLOW = "slow:80000"
+LINES = [line("claude", CLAUDE, "say one"), line("openai", OPENAI, "say two")]
+
+
+@pytest.fixture
+def follow(database, sandbox):
+    """The rows of batches."""
+    return lambda *batches: BatchRows(database, sandbox, *batches)
+
+
+# --- cancelled while it is sent ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("operation", "fault", "state", "created"),
+    [
+        ("upload_file", {"bytes_per_second": 50_000}, "uploading", set()),
+        ("create_batch", {"delay_seconds": 0.7}, "creating", {"cancelled"}),
+        ("create_batch", {"delay_seconds": 0.2, "lose_answer": True}, "creating", {"cancelled"}),
+    ],
+)
+async def test_a_cancellation_while_a_batch_is_sent(client, sandbox, follow, operation, fault, state, created):
+    at_files = [name for name in MODEL_NAMES if name != CLAUDE]
+    file = upload_lines(client, [line(name, name, SLOW, "x" * 50_000) for name in at_files])
+    sandbox.fault("*", operation, times=-1, **fault)
+    batch = create(client, file)
+    rows = follow(batch)
+    await rows.become(state, hurried=False)
+    assert client.batches.cancel(batch.id).status == "cancelling"
+    await rows.until(lambda parts: all(part["state"] not in (state, "uploaded") for part in parts))
+    sandbox.heal()
+    await rows.come_to_rest()
+    found = client.batches.retrieve(batch.id)
+    assert (found.status, found.output_file_id) == ("cancelled", None)
+    errors = lines_of(client, found.error_file_id)
+    assert {custom_id: one["error"]["code"] for custom_id, one in errors.items()} == dict.fromkeys(
+        at_files, "batch_cancelled"
+    )
+    assert {one["state"] for one in sandbox.state()["batches"]} == created
+
+
+# --- what may be somebody else's --------------------------------------------------------------------------------
+
+
+async def test_another_clients_batch_is_not_taken_for_ours(client, sandbox, follow):
+    """It was created at the same time, and has as many lines."""
+    params = {"model": "claude-sonnet-4-5", "max_tokens": 1, "messages": [{"role": "user", "content": "Hello"}]}
+    theirs = {"requests": [{"custom_id": "theirs", "params": params}]}
+    headers = {"x-api-key": "sk-ant-sandbox", "anthropic-version": "2023-06-01"}
+    httpx.post(f"{sandbox.url}/anthropic/v1/messages/batches", json=theirs, headers=headers).raise_for_status()
+    file = upload_lines(client, [line("ours", CLAUDE, "say ours")])
+    sandbox.fault("anthropic", "create_batch", status=500)
+    batch = create(client, file)
+    await follow(batch).come_to_rest()
+    output = lines_of(client, client.batches.retrieve(batch.id).output_file_id)
+    assert {custom_id: answer_in(found) for custom_id, found in output.items()} == {"ours": "say ours"}
+    # Ours is deleted in the end, theirs is not.
+    [left] = sandbox.state()["batches"]
+    assert left["lines"] == 1 and sandbox.calls("anthropic.delete_batch") == 1
+
+
+# --- an account that is gone ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def started(make_gateway, sandbox_process, tmp_path):
+    """Start the gateway with a model name `leaving` on an account of the test's own, or without: the SDK at it."""
+    name = f"leaving-{uuid.uuid4().hex[:8]}"
+    params = {"model": "openai/gpt-4o-mini", "api_base": f"{sandbox_process.url}/openai/v1", "api_key": f"sk-{name}"}
+    entry = {"model_name": "leaving", "litellm_params": {**params, "account": name}}
+    known = configuration(sandbox_process.url)["model_list"]
+
+    @contextlib.contextmanager
+    def start(*, with_account):
+        model_list = [*known, entry] if with_account else known
+        running = make_gateway(directory=tmp_path, model_list=model_list)
+        with running, contextlib.closing(Clients(running.url)) as opened:
+            yield opened.admin
+
+    return start
+
+
+async def test_an_account_that_has_left_the_configuration(started, sandbox, follow):
+    """What is to be sent there, and what runs there, waits, says why, and goes on when the account is back."""
+    with started(with_account=True) as client:
+        files = [upload_lines(client, [line("one", "leaving", "say one")]) for _ in range(2)]
+        batches = [create(client, files[0])]
+        await follow(*batches).become("running")
+        sandbox.fault("openai", "create_batch", status=429, times=-1)
+        batches.append(create(client, files[1]))
+        rows = follow(*batches)
+        await rows.become("running", "uploaded", hurried=False)
+    sandbox.heal()
+    await rows.set(due_at="now()", lease="NULL", attempts="0", last_error="NULL")
+
+    def all_say_why(mapped):
+        return all(row["last_error"] and row["account"] in row["last_error"] for row in mapped)
+
+    with started(with_account=False):
+        for row in await rows.until(all_say_why, rows.mappings, hurried=False):
+            # Nobody looks again for about a minute.
+            assert row["attempts"] == 1 and row["rest"].total_seconds() > 20
+    with started(with_account=True) as client:
+        await rows.come_to_rest()
+        for batch in batches:
+            output = client.batches.retrieve(batch.id).output_file_id
+            assert answer_in(lines_of(client, output)["one"]) == "say one"
+
+
+# --- files that are gone ----------------------------------------------------------------------------------------
+
+
+async def test_an_input_that_is_deleted_before_its_lines_are_sent(client, sandbox, follow):
+    sandbox.fault("anthropic", "create_batch", status=429, times=-1)
+    alone, beside = (create(client, upload_lines(client, lines)) for lines in (LINES[:1], LINES))
+    rows = follow(alone, beside)
+    await rows.until(lambda parts: {part["state"] for part in parts} == {"waiting", "running"}, hurried=False)
+    for batch in (alone, beside):
+        client.files.delete(batch.input_file_id)
+    sandbox.heal()
+    await rows.come_to_rest()
+    failed, completed = client.batches.retrieve(alone.id), client.batches.retrieve(beside.id)
+    assert (failed.status, [error.code for error in failed.errors.data]) == ("failed", ["file_not_found"])
+    assert completed.status == "completed"
+    assert answer_in(lines_of(client, completed.output_file_id)["openai"]) == "say two"
+    assert "deleted" in lines_of(client, completed.error_file_id)["claude"]["error"]["message"]
+
+
+async def test_files_that_are_deleted_while_a_batch_runs_and_afterwards(client, follow):
+    batch = create(client, upload_lines(client, LINES))
+    rows = follow(batch)
+    await rows.become("running")
+    client.files.delete(batch.input_file_id)
+    await rows.come_to_rest()
+    batch = client.batches.retrieve(batch.id)
+    assert batch.status == "completed"
+    client.files.delete(batch.output_file_id)
+    with pytest.raises(openai.NotFoundError):
+        client.files.content(batch.output_file_id)
+    assert client.batches.retrieve(batch.id).output_file_id == batch.output_file_id
+    assert client.files.list().data == []
+
+
+async def test_results_that_expire(client, follow, rows):
+    expiry = {"anchor": "created_at", "seconds": 3600}
+    batch = create(client, upload_lines(client, LINES), output_expires_after=expiry)
+    await follow(batch).come_to_rest()
+    output = client.files.retrieve(client.batches.retrieve(batch.id).output_file_id)
+    assert output.expires_at == output.created_at + 3600
+    await rows.expire(output.id)
+    assert eventually(lambda: output.id not in [file.id for file in client.files.list()])
+    assert await rows.forgotten(output.filename)
+
+
+async def test_an_output_that_another_gateway_has_begun_is_not_made_beside_it(client, sandbox, follow, database):
+    """On a disk of its own, of which only it can remove what it has kept."""
+    sandbox.fault("anthropic", "read_batch_output", status=503, times=-1)
+    batch = create(client, upload_lines(client, LINES[:1]))
+    rows = follow(batch)
+    sandbox.advance(10)
+    [row] = await rows.until(lambda found: found[0]["status"] == "finalizing", rows.batches)
+    begun = (
+        "INSERT INTO files (id, team_id, filename, purpose, mime_type, state, source) "
+        "SELECT output_file_id, team_id, 'elsewhere', 'batch_output', '', 'uploading', 'disk:elsewhere' "
+        "FROM batches WHERE id = :id"
+    )
+    async with database.write() as writer:
+        await writer.execute(text(begun), {"id": batch.id})
+    sandbox.heal()
+    await rows.until(lambda found: "earlier attempt" in (found[0]["last_error"] or ""), rows.batches)
+    async with database.write() as writer:
+        await writer.execute(text("DELETE FROM files WHERE filename = 'elsewhere'"))
+    await rows.come_to_rest()
+    batch = client.batches.retrieve(batch.id)
+    assert batch.output_file_id == row["output_file_id"]
+    assert answer_in(lines_of(client, batch.output_file_id)["claude"]) == "say one"
