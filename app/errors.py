@@ -54,8 +54,9 @@ class GatewayError(Exception):
         facts: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
-        self.message = message
-        self.param = param
+        # What is said may be written down, and PostgreSQL has no place for NUL.
+        self.message = message.replace("\0", "\ufffd")
+        self.param = param and param.replace("\0", "\ufffd")
         self.code = code or self.default_code
         self.retry_after_seconds = retry_after_seconds
         self.facts = facts

@@ -17,6 +17,7 @@ from prometheus_client import Counter
 
 from app import ids
 from app.batches import queries
+from app.batches.queries import Claimer
 from app.db.claims import backoff_seconds
 from app.db.session import Row
 from app.errors import GatewayError, Overloaded
@@ -33,6 +34,8 @@ AT_ONCE = 8
 # How long a client that asks waits for the providers, and how often they are asked for its sake.
 ASKING_SECONDS = 3.0
 REST_SECONDS = 1.0
+# How long what was cut off in the middle may take to become a provider's batch all the same.
+ARRIVING_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +94,11 @@ class Runs:
         except Exception:
             log.exception("a batch's step failed", batch=batch["id"])
         except asyncio.CancelledError:
-            # Another takes it on at once, unless what is being sent may still arrive.
-            if current is not None and current["status"] != "validating":
+            if current is not None:
+                # Another takes it on, at once unless what was being sent may still arrive.
+                wait = ARRIVING_SECONDS if current["status"] == "validating" else 0.0
                 async with gateway.database.write() as writer:
-                    await queries.release(writer, current, 0.0, current["last_error"])
+                    await queries.release(writer, current, wait, current["last_error"])
             raise
         finally:
             lease.cancel()
@@ -118,7 +122,7 @@ async def batches_due(gateway: Gateway) -> int:
     if not limit:
         return 0
     async with gateway.database.write() as writer:
-        batches = await queries.claim(writer, ids.new_lease(), gateway.sources.stores, LEASE_SECONDS, limit)
+        batches = await queries.claim(writer, _claimer(gateway), LEASE_SECONDS, limit)
     for batch in batches:
         gateway.batches.start(gateway, batch)
     return len(batches)
@@ -130,6 +134,10 @@ async def nudge(gateway: Gateway, batch_id: str) -> None:
     if not gateway.batches.free:
         return
     async with gateway.database.write() as writer:
-        batch = await queries.claim_now(writer, ids.new_lease(), batch_id, LEASE_SECONDS, REST_SECONDS)
+        batch = await queries.claim_now(writer, _claimer(gateway), batch_id, LEASE_SECONDS, REST_SECONDS)
     if batch is not None:
         await asyncio.wait({gateway.batches.start(gateway, batch)}, timeout=ASKING_SECONDS)
+
+
+def _claimer(gateway: Gateway) -> Claimer:
+    return Claimer(ids.new_lease(), gateway.sources.store, gateway.sources.stores)

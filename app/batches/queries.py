@@ -7,6 +7,7 @@ still stands (`held`), so one whose lease has ended records nothing.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -15,7 +16,10 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, sel
 from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
 from app.db.tables import batch_parts, batches, file_targets, files, idempotency_keys
+from app.providers.protocol import ENDED
 
+# How long a batch is left to the gateway that holds its lines.
+LEFT_ALONE = timedelta(minutes=5)
 CANCELLABLE = ("validating", "in_progress")
 # A part as it is read; what tells its lines may be a megabyte, and is read once.
 PART = [column for column in batch_parts.c if column.name != "custom_ids"]
@@ -102,22 +106,46 @@ async def part_counts(reader: Reader) -> Rows:
 # --- claims -----------------------------------------------------------------------------------------------------
 
 
-async def claim(writer: Writer, lease: str, stores: Collection[str], lease_seconds: float, limit: int) -> Rows:
-    """Claim batches that something is due for; one whose lines are still to be read, only where they can be."""
-    elsewhere = and_(files.c.id == batches.c.input_file_id, files.c.source.not_in(list(stores)))
-    due = or_(batches.c.status != "validating", ~exists().where(elsewhere))
-    return await claim_due(writer, batches, due, lease_seconds=lease_seconds, limit=limit, values={"lease": lease})
+@dataclass(frozen=True, slots=True)
+class Claimer:
+    """A gateway that would work on batches: the word of its lease, the store in which it keeps files, if it does, and
+    those that it reads."""
+
+    lease: str
+    store: str | None
+    stores: Collection[str]
+
+    @property
+    def may(self) -> ColumnElement[bool]:
+        """What it may take on: a batch whose lines it holds, so that the results lie beside them, or one that nobody
+        does for long; and what is only to be deleted."""
+        over = batches.c.status.in_(ENDED)
+        if self.store is None:
+            return over
+        elsewhere = and_(files.c.id == batches.c.input_file_id, files.c.source.not_in(list(self.stores)))
+        left_alone = batches.c.due_at < func.now() - LEFT_ALONE
+        return or_(over, ~exists().where(elsewhere), left_alone)
 
 
-async def claim_now(writer: Writer, lease: str, batch_id: str, lease_seconds: float, rest_seconds: float) -> Row | None:
+async def claim(writer: Writer, claimer: Claimer, lease_seconds: float, limit: int) -> Rows:
+    """Claim batches that something is due for."""
+    values = {"lease": claimer.lease}
+    return await claim_due(writer, batches, claimer.may, lease_seconds=lease_seconds, limit=limit, values=values)
+
+
+async def claim_now(
+    writer: Writer, claimer: Claimer, batch_id: str, lease_seconds: float, rest_seconds: float
+) -> Row | None:
     """Claim a batch before it is due, unless somebody has it or its providers were asked just now."""
     free = or_(batches.c.lease.is_(None), batches.c.due_at <= func.now())
     rested = or_(batches.c.looked_at.is_(None), batches.c.looked_at < func.now() - timedelta(seconds=rest_seconds))
     under_way = batches.c.status.in_(("in_progress", "finalizing", "cancelling"))
     ripe = (
-        select(batches.c.id).where(batches.c.id == batch_id, free, rested, under_way).with_for_update(skip_locked=True)
+        select(batches.c.id)
+        .where(batches.c.id == batch_id, free, rested, under_way, claimer.may)
+        .with_for_update(skip_locked=True)
     )
-    values = {"lease": lease, "due_at": func.now() + timedelta(seconds=lease_seconds)}
+    values = {"lease": claimer.lease, "due_at": func.now() + timedelta(seconds=lease_seconds)}
     claimed = update(batches).where(batches.c.id.in_(ripe.scalar_subquery()))
     return await writer.first(claimed.values(**values, attempts=batches.c.attempts + 1).returning(batches))
 

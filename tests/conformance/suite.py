@@ -78,10 +78,10 @@ class AccountSuite:
         assert not refused.value.outcome_unknown
 
     def test_an_account_can_do_what_the_registry_declares(self, subject):
-        # The limits of size alone are the vendor's own, and not those of whoever else speaks its API.
+        # Sizes, and whether batches keep their names, are the vendor's own, and not whoever else's speaks its API.
         declared, has = subject.account.capabilities, subject.capabilities
-        batch = replace(declared.batch, max_lines=has.batch.max_lines, max_bytes=has.batch.max_bytes)
-        assert has == replace(declared, max_file_bytes=has.max_file_bytes, batch=batch)
+        limits = {name: getattr(has.batch, name) for name in ("max_lines", "max_bytes", "named")}
+        assert has == replace(declared, max_file_bytes=has.max_file_bytes, batch=replace(declared.batch, **limits))
 
 
 class FilesSuite:

@@ -5,6 +5,7 @@ import socket
 from urllib.parse import urlsplit
 
 from tests.conftest import MASTER_KEY
+from tests.support.uploads import BATCH_LINE
 
 FORM = b"content-type: multipart/form-data; boundary=b\r\n"
 NO_FILE_ID = b"file-mux-" + b"0" * 32
@@ -15,10 +16,10 @@ def part(name, value, rest=b""):
     return b'--b\r\ncontent-disposition: form-data; name="%s"%s\r\n\r\n%s\r\n' % (name, rest, value)
 
 
-def upload(*fields, file=b'; filename="a.pdf"', headers=FORM):
+def upload(*fields, file=b'; filename="a.pdf"', headers=FORM, content=b"{}", purpose=b"user_data"):
     """An upload to `mini` that is right but for what is given."""
-    right = part(b"purpose", b"batch") + part(b"target_model_names", b"mini")
-    return b"POST /files", headers, right + b"".join(fields) + part(b"file", b"{}", file) + b"--b--\r\n"
+    right = part(b"purpose", purpose) + part(b"target_model_names", b"mini")
+    return b"POST /files", headers, right + b"".join(fields) + part(b"file", content, file) + b"--b--\r\n"
 
 
 def team(body):
@@ -27,6 +28,14 @@ def team(body):
 
 def key(body):
     return b"POST /admin/keys", b"", body
+
+
+def batch(body):
+    return b"POST /batches", b"", body
+
+
+def batch_of(requests, metadata=b"null"):
+    return batch(b'{"endpoint":"/v1/chat/completions","requests":%s,"metadata":%s}' % (requests, metadata))
 
 
 def chat(body):
@@ -78,6 +87,14 @@ AWKWARD = {
     "rotated key id with NUL": (400, b"POST /admin/keys/%00/rotate"),
     "listed team with NUL": (400, b"GET /files?team=%00"),
     "team of keys with NUL": (400, b"GET /admin/keys?team=%00"),
+    "batch id with NUL": (404, b"GET /batches/batch_mux-" + b"0" * 32 + b"%00"),
+    "batch id with an encoded slash": (404, b"POST /batches/a%2Fb/cancel"),
+    "batch id that is no UTF-8": (404, b"POST /batches/%FF/cancel"),
+    "after with NUL, of batches": (400, b"GET /batches?after=batch_mux-" + b"0" * 32 + b"%00"),
+    "team of batches with NUL": (400, b"GET /batches?team=%00"),
+    "model name of a list with NUL": (400, b"GET /files?model=%00"),
+    "provider with NUL": (400, b"GET /batches?provider=%00"),
+    "provider in the path without an account": (400, b"GET /azure/v1/files"),
     "team that is no UTF-8": (404, b"GET /files?team=%FF"),
     "after that is no UTF-8": (400, b"GET /files?after=%FF"),
     "after with NUL": (400, b"GET /files?after=" + NO_FILE_ID + b"%00"),
@@ -105,6 +122,20 @@ AWKWARD = {
     "JSON nested too deep": (400, *chat(b'{"model":' * 100_000)),
     "admin JSON nested too deep": (400, *team(b"[" * 100_000)),
     "JSON of over a megabyte": (413, *team(b" " * 1_100_000)),
+    "cancel with JSON of over a megabyte": (413, b"POST /batches/x/cancel", b"", b" " * 1_100_000),
+    "batch without a body": (400, *batch(b"")),
+    "batch JSON nested too deep": (400, *batch(b'{"requests":' + b"[" * 100_000)),
+    "batch of a file id with NUL": (404, *batch(rb'{"input_file_id":"\u0000","endpoint":"/v1/responses"}')),
+    "batch with half a character": (400, *batch(rb'{"input_file_id":"\ud800","endpoint":"/v1/responses"}')),
+    "batch metadata with NUL": (400, *batch_of(b'[{"custom_id":"1","body":{"model":"mini"}}]', rb'{"a":"\u0000"}')),
+    "batch request with NUL": (400, *batch_of(rb'[{"custom_id":"\u0000","body":{"model":"mini\u0000"}}]')),
+    "batch file with NUL": (400, *upload(content=BATCH_LINE.replace(b"mini", rb"\u0000"), purpose=b"batch")),
+    "batch requests that are none": (400, *batch_of(b"[1]")),
+    "batch of no requests": (400, *batch_of(b"[]")),
+    "batch request without an id": (400, *batch_of(b'[{"body":{"model":"mini"}}]')),
+    "batch request with a number for an id": (400, *batch_of(b'[{"custom_id":1,"body":{"model":"mini"}}]')),
+    "batch model with NUL": (400, *batch_of(rb'[{"custom_id":"1","body":{"model":"mini\u0000"}}]')),
+    "batch job name with NUL": (400, *batch(rb'{"input_file_id":"x","endpoint":"/v1/responses","job_name":"\u0000"}')),
     "team name with NUL": (400, *team(rb'{"name":"a\u0000b"}')),
     "team name with half a character": (400, *team(rb'{"name":"\ud800"}')),
     "key of a team with NUL": (400, *key(rb'{"team":"\u0000"}')),
