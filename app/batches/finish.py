@@ -15,7 +15,7 @@ import orjson
 
 from app.batches import queries
 from app.batches.lines import number_of, unpacked
-from app.batches.poll import account_of
+from app.batches.parts import account_of
 from app.batches.submit import MIME_TYPE, failed_values, part_errors
 from app.db.session import Row, Rows
 from app.errors import Missing

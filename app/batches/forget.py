@@ -6,7 +6,7 @@ import asyncio
 
 from app.batches import queries
 from app.batches.advance import Rest
-from app.batches.poll import account_of
+from app.batches.parts import account_of
 from app.db.session import Row
 from app.deployments import Account
 from app.errors import Missing

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from app.batches import queries
 from app.batches.lines import number_of
+from app.batches.parts import account_of
 from app.db.session import Row
 from app.deployments import Account
 from app.errors import Missing, Overloaded
@@ -35,10 +36,7 @@ class NotSure(Overloaded):
 
 async def found_again(gateway: Gateway, part: Row) -> ProviderBatch | None:
     """The batch that was created for this part, if there is one. Raises NotSure, ProviderError."""
-    account = gateway.deployments.accounts.get(part["account"])
-    if account is None:
-        reason = f"the account {part['account']} is not in the configuration"
-        raise Overloaded(reason, code="account_not_configured", retry_after_seconds=60)
+    account = account_of(gateway, part)
     candidates = await _since(account, part)
     named = next((one for one in candidates if one.name == part["name"]), None)
     if named is not None or account.provider.capabilities.batch.named:

@@ -10,17 +10,16 @@ from app import ids
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again
+from app.batches.parts import OVER, account_of
 from app.db.session import Row, Rows
 from app.deployments import Account
-from app.errors import Missing, Overloaded
+from app.errors import Missing
 from app.gateway import Gateway
 from app.providers.protocol import ENDED, ProviderBatch
 
 # A batch is asked about after a twentieth of its age, within these; Azure wants no more than one look a minute.
 MIN_REST_SECONDS, MAX_REST_SECONDS = 1.0, 60.0
 AGE_SHARE = 20
-# Parts at one provider that will not run any more.
-OVER = ("ended", "refused", "gone")
 
 
 async def poll(gateway: Gateway, batch: Row) -> Rest | None:
@@ -107,15 +106,6 @@ def counts(parts: Rows) -> dict[str, int]:
         "completed_lines": sum(part["completed"] for part in parts),
         "failed_lines": refused + sum(part["failed"] for part in parts),
     }
-
-
-def account_of(gateway: Gateway, part: Row) -> Account:
-    """The part's account. Raises Overloaded when the configuration has it no more."""
-    account = gateway.deployments.accounts.get(part["account"])
-    if account is None:
-        reason = f"the account {part['account']} is not in the configuration"
-        raise Overloaded(reason, code="account_not_configured", retry_after_seconds=MAX_REST_SECONDS)
-    return account
 
 
 def _rest_seconds(batch: Row) -> float:

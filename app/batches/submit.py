@@ -13,13 +13,12 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import structlog
-
 from app import ids
 from app.access.authenticate import Caller
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again
+from app.batches.parts import UNSENT, deployment_of
 from app.batches.translate import PartInput, Translation
 from app.db.session import Row, Rows
 from app.deployments import Deployment
@@ -28,12 +27,9 @@ from app.files.spool import Spool
 from app.gateway import Gateway
 from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
 
-log = structlog.get_logger("filemux.batches")
-
 MIME_TYPE = "application/jsonl"
 # What OpenAI's only completion window comes to.
 WINDOW = timedelta(hours=24)
-UNSENT = ("waiting", "uploading", "uploaded")
 
 
 async def submit(gateway: Gateway, batch: Row) -> Rest | None:
@@ -83,7 +79,7 @@ class Submission:
         found = await found_again(self._gateway, part)
         if found is not None:
             return await self._record(part, _running(found))
-        deployment = self._deployment(part)
+        deployment = deployment_of(self._gateway, part)
         # Where a name makes one batch only, that name is sent again.
         if not deployment.provider.capabilities.batch.repeatable and part["looks"] + 1 < NotSure.LOOKS:
             await self._record(part, {"looks": part["looks"] + 1})
@@ -93,7 +89,7 @@ class Submission:
     async def send(self, parts: Rows, *, alone: bool) -> bool:
         """Translate what is to be translated, then upload and create; False when the lines are such that the batch has
         failed. Where others run already (not `alone`), only the part whose lines they are is refused."""
-        deployments = {part["id"]: self._deployment(part) for part in parts}
+        deployments = {part["id"]: deployment_of(self._gateway, part) for part in parts}
         async with AsyncExitStack() as stack:
             inputs = {}
             for part in parts:
@@ -161,13 +157,6 @@ class Submission:
             permissions=frozenset({"provider_files"} if part["options"]["provider_files"] else ()),
             default_targets=(),
         )
-
-    def _deployment(self, part: Row) -> Deployment:
-        for one in self._gateway.deployments.of(part["model_name"]):
-            if (one.account.name, one.provider_model) == (part["account"], part["provider_model"]):
-                return one
-        reason = f"the configuration has no {part['model_name']!r} at the account {part['account']} any more"
-        raise Overloaded(reason, code="account_not_configured", retry_after_seconds=60)
 
     async def _send(self, part: Row, deployment: Deployment, lines: PartInput | None) -> None:
         """Upload a part's input and create its batch. Raises ProviderError for what may pass."""

@@ -1,0 +1,34 @@
+"""A part of a batch: the lines that one deployment answers, as one batch at its provider."""
+
+from __future__ import annotations
+
+from app.db.session import Row
+from app.deployments import Account, Deployment
+from app.errors import Overloaded
+from app.gateway import Gateway
+
+# Its lines are still to be sent; nothing of it will run any more.
+UNSENT = ("waiting", "uploading", "uploaded")
+OVER = ("ended", "refused", "gone")
+# What the configuration lacks is looked for this often.
+MISSING_SECONDS = 60.0
+
+
+def account_of(gateway: Gateway, part: Row) -> Account:
+    """Where it runs. Raises Overloaded when the configuration has that account no more."""
+    account = gateway.deployments.accounts.get(part["account"])
+    if account is None:
+        raise _not_configured(f"the account {part['account']} is not in the configuration")
+    return account
+
+
+def deployment_of(gateway: Gateway, part: Row) -> Deployment:
+    """What it is sent to. Raises Overloaded when the configuration has that deployment no more."""
+    for one in gateway.deployments.of(part["model_name"]):
+        if (one.account.name, one.provider_model) == (part["account"], part["provider_model"]):
+            return one
+    raise _not_configured(f"the configuration has no {part['model_name']!r} at the account {part['account']} any more")
+
+
+def _not_configured(reason: str) -> Overloaded:
+    return Overloaded(reason, code="account_not_configured", retry_after_seconds=MISSING_SECONDS)
