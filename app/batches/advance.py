@@ -34,6 +34,7 @@ AT_ONCE = 8
 # How long a client that asks waits for the providers, and how often they are asked for its sake.
 ASKING_SECONDS = 3.0
 REST_SECONDS = 1.0
+CLOSING_SECONDS = 5.0
 # How long what was cut off in the middle may take to become a provider's batch all the same.
 ARRIVING_SECONDS = 5.0
 
@@ -72,7 +73,8 @@ class Runs:
         """Cut off what is running; the rows say what to do."""
         for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=CLOSING_SECONDS)
 
     async def _run(self, gateway: Gateway, batch: Row) -> None:
         lease = renewing(gateway.database, partial(queries.renew, batch=batch))

@@ -134,6 +134,7 @@ async def _insert(
         "metadata": body.metadata,
         "output_expires_after_seconds": expires.seconds if expires else None,
         "status": "validating",
+        "store": file["source"] or gateway.sources.store,
         "lines": sum(part.lines for part in parts),
         # Of many at once the worker begins the rest, as soon as it can.
         "lease": ids.new_lease() if gateway.batches.free else None,

@@ -15,7 +15,7 @@ from sqlalchemy import ColumnElement, and_, case, exists, func, insert, or_, sel
 
 from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
-from app.db.tables import batch_parts, batches, file_targets, files, idempotency_keys
+from app.db.tables import batch_parts, batches, file_targets, idempotency_keys
 from app.providers.protocol import ENDED
 
 # How long a batch is left to the gateway that holds its lines.
@@ -122,9 +122,8 @@ class Claimer:
         over = batches.c.status.in_(ENDED)
         if self.store is None:
             return over
-        elsewhere = and_(files.c.id == batches.c.input_file_id, files.c.source.not_in(list(self.stores)))
         left_alone = batches.c.due_at < func.now() - LEFT_ALONE
-        return or_(over, ~exists().where(elsewhere), left_alone)
+        return or_(over, batches.c.store.in_(list(self.stores)), left_alone)
 
 
 async def claim(writer: Writer, claimer: Claimer, lease_seconds: float, limit: int) -> Rows:

@@ -206,6 +206,8 @@ batches = Table(
     Column("usage", JSONB),
     Column("output_expires_after_seconds", Integer),
     *(Column(f"{name}_at", _moment) for name in _BATCH_MOMENTS),
+    # The store that keeps its lines, and beside them its results: whoever reads that store works on it.
+    Column("store", Text),
     # When its providers were last asked.
     Column("looked_at", _moment),
     # Whoever works on it: until due_at, which is then the end of the lease.

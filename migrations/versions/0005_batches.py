@@ -72,6 +72,7 @@ def upgrade() -> None:
         sa.Column("usage", JSONB, nullable=True),
         sa.Column("output_expires_after_seconds", sa.Integer(), nullable=True),
         *(sa.Column(f"{name}_at", sa.DateTime(timezone=True), nullable=True) for name in MOMENTS),
+        sa.Column("store", sa.Text(), nullable=True),
         sa.Column("looked_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("lease", sa.Text(), nullable=True),
     ):
@@ -118,7 +119,13 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP VIEW batch_mappings")
     op.drop_table("batch_parts")
-    columns = ("lease", "looked_at", *(f"{name}_at" for name in reversed(MOMENTS)), "output_expires_after_seconds")
+    columns = (
+        "lease",
+        "looked_at",
+        "store",
+        *(f"{name}_at" for name in reversed(MOMENTS)),
+        "output_expires_after_seconds",
+    )
     for column in (*columns, "usage", "errors", "failed_lines", "completed_lines", "lines"):
         op.drop_column("batches", column)
     op.drop_index("ix_files_imported_id", table_name="files")
