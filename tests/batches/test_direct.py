@@ -91,8 +91,8 @@ def test_raw_ids_need_the_permission_and_are_never_another_teams(client, six_cli
     file = client.files.create(
         file=("lines.jsonl", jsonl(lines)), purpose="batch", extra_body={"target_model_names": "gpt-4o-mini-openai"}
     )
-    create(client, file)
-    assert eventually(lambda: sandbox.state()["batches"])
+    batch = create(client, file)
+    assert eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress")
     [held] = sandbox.state()["batches"]
     provider = {"provider": "openai"}
     with pytest.raises(openai.PermissionDeniedError):

@@ -32,7 +32,8 @@ def run(client, sandbox, database, inputs):
         made = {name: create(client, file) for name, file in inputs.items()}
         rows = BatchRows(database, sandbox, *made.values())
         await rows.become("running", "ended", "gone")
-        assert created(sandbox) == ONCE_EACH
+        # One that is over by now may be forgotten there already.
+        assert created(sandbox).items() <= ONCE_EACH.items()
         await rows.come_to_rest()
         return {name: client.batches.retrieve(batch.id) for name, batch in made.items()}
 
