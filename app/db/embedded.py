@@ -42,7 +42,7 @@ _STOP_WAIT_SECONDS = 8.0
 _SOCKET_PATH_BYTES = 103  # sun_path has 104 bytes on macOS and 108 on Linux, the last one a NUL
 _SETTINGS = {
     "listen_addresses": "",  # no TCP: what admits a client is that it can enter the socket's directory
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "max_wal_size": "256MB",  # bounds the disk, and the recovery after a crash
     "dynamic_shared_memory_type": "mmap",  # a container's /dev/shm may be tiny or missing

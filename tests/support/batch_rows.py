@@ -44,7 +44,7 @@ class BatchRows:
         async with self._database.write() as writer:
             await writer.execute(self._about(statement), {"ids": self._ids})
 
-    async def until(self, probe, look=None, *, hurried=True, seconds=30.0):
+    async def until(self, probe, look=None, *, hurried=True, seconds=120.0):
         """The rows of the parts, or whatever is looked at, once the probe is true of them."""
         look = look or self.parts
         deadline = time.monotonic() + seconds

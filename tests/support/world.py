@@ -37,7 +37,7 @@ WHERE r.state = 'stored' AND (r.expires_at IS NULL OR r.expires_at > now() + $1 
 """
 
 
-async def until(probe, seconds=20.0):
+async def until(probe, seconds=90.0):
     """Poll until the probe, which awaits, is true."""
     deadline = time.monotonic() + seconds
     while not await probe():
@@ -90,7 +90,7 @@ class World:
         for table in ("files", "replicas", "batches"):
             await self.connection.execute(f"UPDATE {table} SET due_at = now() WHERE due_at > now()")
 
-    async def come_to_rest(self, seconds=30.0):
+    async def come_to_rest(self, seconds=120.0):
         """Wait until nothing is due; the providers then hold exactly the live replicas and no batch that no part knows,
         the bucket the ready files."""
         deadline = time.monotonic() + seconds
