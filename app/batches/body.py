@@ -21,10 +21,22 @@ class ExpiresAfter(BaseModel):
     seconds: int = Field(ge=MIN_EXPIRY_SECONDS, le=MAX_EXPIRY_SECONDS)
 
 
-class BatchCreate(BaseModel):
-    """POST /batches. OpenAI's fields, and those by which other gateways' users say more."""
+class OfProvider(BaseModel):
+    """A body that may name the provider whose own batch is meant."""
 
     model_config = ConfigDict(extra="forbid")
+
+    provider: str | None = None
+    custom_llm_provider: str | None = None
+
+    @property
+    def named_provider(self) -> str | None:
+        """The provider, by either name of the field."""
+        return self.provider or self.custom_llm_provider
+
+
+class BatchCreate(OfProvider):
+    """POST /batches. OpenAI's fields, and those by which other gateways' users say more."""
 
     input_file_id: str | None = None
     requests: list[dict[str, Any]] | None = Field(default=None, min_length=1)
@@ -33,8 +45,6 @@ class BatchCreate(BaseModel):
     metadata: dict[str, Any] | None = None
     output_expires_after: ExpiresAfter | None = None
     model: str | None = None
-    provider: str | None = None
-    custom_llm_provider: str | None = None
     output_s3_uri: str | None = None
     output_gcs_uri: str | None = None
     role_arn: str | None = None
@@ -65,11 +75,6 @@ class BatchCreate(BaseModel):
                 "give input_file_id, the id of a file of purpose batch, or requests, the requests themselves"
             )
         return self
-
-    @property
-    def named_provider(self) -> str | None:
-        """The provider whose own batches are meant."""
-        return self.provider or self.custom_llm_provider
 
     def told_by(self, request: Request) -> BatchCreate:
         """The same with what path, query and headers add to the body."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import unquote
 
-from pydantic import BaseModel, ConfigDict
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -14,6 +13,7 @@ from app.access.authenticate import Caller
 from app.access.bodies import answer, parsed
 from app.batches import queries
 from app.batches.advance import nudge
+from app.batches.body import OfProvider
 from app.batches.direct.address import Naming, direct_batch
 from app.batches.direct.shown import shown as shown_direct
 from app.batches.read import existing_batch, with_parts
@@ -24,27 +24,13 @@ from app.gateway import Gateway, caller_of, gateway_of
 from app.providers.protocol import ENDED
 
 
-class BatchCancel(BaseModel):
-    """POST /batches/{id}/cancel: whose own id it is."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    provider: str | None = None
-    custom_llm_provider: str | None = None
-
-    @property
-    def named_provider(self) -> str | None:
-        """The provider whose own batch is meant."""
-        return self.provider or self.custom_llm_provider
-
-
 async def endpoint(request: Request) -> Response:
     """POST /batches/{id}/cancel."""
     gateway, caller = gateway_of(request), await caller_of(request)
     caller.require("member", "cancelling a batch")
     batch_id = unquote(request.path_params["batch_id"])
     # OpenAI's clients send no body.
-    told = await parsed(request, BatchCancel, optional=True)
+    told = await parsed(request, OfProvider, optional=True)
     provider = told.named_provider or asked_provider(request)
     if direct := await direct_batch(gateway, caller, batch_id, provider):
         with direct.asked_for():

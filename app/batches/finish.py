@@ -16,12 +16,12 @@ import orjson
 from app.batches import queries
 from app.batches.lines import number_of, unpacked
 from app.batches.parts import account_of
-from app.batches.submit import MIME_TYPE, failed_values, part_errors
+from app.batches.submit import failed_values, part_errors
 from app.db.session import Row, Rows
 from app.errors import Missing
 from app.files.made import make_file
 from app.files.spool import Spool
-from app.formats.batch_lines import BatchResult
+from app.formats.batch_lines import MIME_TYPE, BatchResult
 from app.gateway import Gateway
 
 # Why a line has no result, by the status of its part (wire.md §1e).

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from app.batches import queries
 from app.batches.advance import Rest
-from app.batches.parts import account_of
+from app.batches.parts import account_of, all_of
 from app.db.session import Row
 from app.deployments import Account
 from app.errors import Missing
@@ -20,10 +18,7 @@ async def forget(gateway: Gateway, batch: Row) -> Rest | None:
     async with gateway.database.read() as reader:
         parts = await queries.parts_of(reader, batch["id"])
     left = [part for part in parts if part["state"] != "gone"]
-    outcomes = await asyncio.gather(*(_forget_part(gateway, batch, part) for part in left), return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
+    await all_of(_forget_part(gateway, batch, part) for part in left)
     return Rest(None)
 
 

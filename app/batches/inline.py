@@ -10,13 +10,13 @@ import orjson
 
 from app import ids
 from app.access.authenticate import Caller
-from app.batches.submit import MIME_TYPE
 from app.db.session import Row
 from app.errors import BadRequest
 from app.files.batch_input import inspected
 from app.files.made import make_file
 from app.files.spool import Spool
 from app.files.targets import BATCH_EXPIRY_SECONDS
+from app.formats.batch_lines import MIME_TYPE
 from app.gateway import Gateway
 
 MAX_INLINE_BYTES = 32 * 1024 * 1024

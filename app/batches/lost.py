@@ -14,7 +14,7 @@ from app.batches.lines import number_of
 from app.batches.parts import account_of
 from app.db.session import Row
 from app.deployments import Account
-from app.errors import Missing, Overloaded
+from app.errors import Missing, Overloaded, ProviderError, Unavailable
 from app.gateway import Gateway
 from app.providers.protocol import ENDED, ProviderBatch
 
@@ -32,6 +32,12 @@ class NotSure(Overloaded):
     def __init__(self, looks: int) -> None:
         reason = "looking for a batch whose creation was not answered"
         super().__init__(reason, retry_after_seconds=float(2**looks))
+
+
+def may_be_there(failure: ProviderError) -> bool:
+    """Whether a creation that has failed may have made a batch all the same: whoever answers 5xx may be a proxy whose
+    provider has gone on."""
+    return failure.outcome_unknown or isinstance(failure, Unavailable)
 
 
 async def found_again(gateway: Gateway, part: Row) -> ProviderBatch | None:

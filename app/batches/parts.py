@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Coroutine, Iterable
+from typing import Any
+
 from app.db.session import Row
 from app.deployments import Account, Deployment
 from app.errors import Overloaded
@@ -12,6 +16,13 @@ UNSENT = ("waiting", "uploading", "uploaded")
 OVER = ("ended", "refused", "gone")
 # What the configuration lacks is looked for this often.
 MISSING_SECONDS = 60.0
+
+
+async def all_of(work: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Do for all parts at once what each needs, to its end; then raise the first failure, if there was one."""
+    for outcome in await asyncio.gather(*work, return_exceptions=True):
+        if outcome is not None:
+            raise outcome
 
 
 def account_of(gateway: Gateway, part: Row) -> Account:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,7 +9,7 @@ from app import ids
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again
-from app.batches.parts import OVER, account_of
+from app.batches.parts import OVER, account_of, all_of
 from app.db.session import Row, Rows
 from app.deployments import Account
 from app.errors import Missing
@@ -27,11 +26,11 @@ async def poll(gateway: Gateway, batch: Row) -> Rest | None:
     async with gateway.database.read() as reader:
         parts = await queries.parts_of(reader, batch["id"])
     running = [part for part in parts if part["state"] not in OVER]
-    outcomes = await asyncio.gather(*(_ask(gateway, batch, part) for part in running), return_exceptions=True)
-    ended = await _record(gateway, batch)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
+    try:
+        await all_of(_ask(gateway, batch, part) for part in running)
+    finally:
+        # What the others have told is not lost for one that cannot be asked.
+        ended = await _record(gateway, batch)
     return None if ended else Rest(_rest_seconds(batch))
 
 
@@ -86,7 +85,7 @@ async def _record(gateway: Gateway, batch: Row) -> bool:
     now = datetime.now(UTC)
     async with gateway.database.write() as writer:
         parts = await queries.parts_of(writer, batch["id"])
-        values: dict[str, Any] = {"looked_at": now, **counts(parts)}
+        values: dict[str, Any] = {"looked_at": now, **_counts(parts)}
         ended = all(part["state"] in OVER for part in parts)
         if ended:
             values |= {
@@ -99,7 +98,7 @@ async def _record(gateway: Gateway, batch: Row) -> bool:
     return ended
 
 
-def counts(parts: Rows) -> dict[str, int]:
+def _counts(parts: Rows) -> dict[str, int]:
     """How many lines are done, as far as the providers tell."""
     refused = sum(part["lines"] for part in parts if part["state"] == "refused")
     return {

@@ -7,7 +7,6 @@ have it. What a crash leaves in `creating` is looked for before anything is crea
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
@@ -17,17 +16,17 @@ from app import ids
 from app.access.authenticate import Caller
 from app.batches import queries
 from app.batches.advance import Rest
-from app.batches.lost import NotSure, found_again
-from app.batches.parts import UNSENT, deployment_of
-from app.batches.translate import PartInput, Translation
+from app.batches.lost import NotSure, found_again, may_be_there
+from app.batches.parts import UNSENT, all_of, deployment_of
+from app.batches.translate import PartInput, Translation, may_pass
 from app.db.session import Row, Rows
 from app.deployments import Deployment
-from app.errors import GatewayError, Overloaded, ProviderError, Unavailable
+from app.errors import GatewayError, Overloaded, ProviderError
 from app.files.spool import Spool
+from app.formats.batch_lines import MIME_TYPE
 from app.gateway import Gateway
 from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
 
-MIME_TYPE = "application/jsonl"
 # What OpenAI's only completion window comes to.
 WINDOW = timedelta(hours=24)
 
@@ -102,17 +101,11 @@ class Submission:
                     await queries.record(writer, self._batch, failed_values(translation.errors), status="validating")
                 return False
             await self._record_lines(inputs, translation)
-            outcomes = await asyncio.gather(
-                *(
-                    self._send(part, deployments[part["id"]], inputs.get(part["id"]))
-                    for part in parts
-                    if part["id"] not in translation.refused_parts
-                ),
-                return_exceptions=True,
+            await all_of(
+                self._send(part, deployments[part["id"]], inputs.get(part["id"]))
+                for part in parts
+                if part["id"] not in translation.refused_parts
             )
-        for outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                raise outcome
         return True
 
     async def _translated(self, parts: Rows, inputs: Mapping[str, PartInput]) -> Translation:
@@ -130,7 +123,7 @@ class Submission:
         try:
             await translation.read(file)
         except GatewayError as failure:
-            if failure.status >= 500 or failure.status == 429:
+            if may_pass(failure):
                 raise
             translation.refuse_all(failure.code, failure.message)
         return translation
@@ -174,7 +167,7 @@ class Submission:
         name = ids.new_part_id()
         if _is_inline(deployment):
             return await self._record(part, {"name": name})
-        file_name = input_name(deployment, name)
+        file_name = deployment.provider.capabilities.batch_file_name(name)
         known_names = [*part["input_names"], file_name]
         await self._record(part, {"name": name, "state": "uploading", "input_names": known_names})
         spool = lines.spool
@@ -207,8 +200,7 @@ class Submission:
         try:
             created = await deployment.account.provider.create_batch(submission)
         except ProviderError as failure:
-            # Whoever answers 5xx may be a proxy whose provider has gone on.
-            if not (failure.outcome_unknown or isinstance(failure, Unavailable)):
+            if not may_be_there(failure):
                 await self._record(part, {"state": _unsent(deployment)})
             raise
         await self._record(part, _running(created))
@@ -224,11 +216,6 @@ class Submission:
         if row is None:
             raise Overloaded("the batch is being cancelled, or somebody else works on it by now")
         return row
-
-
-def input_name(deployment: Deployment, name: str) -> str:
-    """What a part's input is called where we choose; Bedrock reads no object whose name does not end so."""
-    return f"{name}.jsonl" if deployment.provider.capabilities.batch_input == "object" else name
 
 
 def _is_inline(deployment: Deployment) -> bool:

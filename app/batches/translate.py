@@ -136,8 +136,8 @@ class Translation:
             [candidate] = await choice.candidates()
             return await candidate.request()
         except GatewayError as failure:
-            if failure.status >= 500 or failure.status == 429:
-                # That may pass; the whole pass is done again.
+            if may_pass(failure):
+                # The whole pass is done again.
                 raise
             return failure
 
@@ -164,6 +164,11 @@ class Translation:
             self.refused_parts.add(part_id)
         if len(self.errors) < MAX_ERRORS:
             self.errors.append({"code": code or "invalid_request", "line": number, "message": message, "param": param})
+
+
+def may_pass(failure: GatewayError) -> bool:
+    """Whether the same may succeed later: it says nothing about the lines."""
+    return failure.status >= 500 or failure.status == 429
 
 
 def _check_ids(line: RequestLine) -> None:

@@ -20,7 +20,3 @@ async def inspected(chunks: AsyncIterator[bytes], param: str = "file") -> dict[s
     except BadLine as bad:
         raise BadRequest(str(bad), param=param, code=bad.code) from None
     return inspection.facts()
-
-
-async def nothing() -> None:
-    """The same for every other purpose."""

@@ -5,7 +5,7 @@ is told. Whatever ends it early, the rows say what has to be deleted.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,7 +19,7 @@ from app.access.idempotency import Claim
 from app.db.session import Row, Writer
 from app.errors import Overloaded
 from app.files import queries
-from app.files.batch_input import inspected, nothing
+from app.files.batch_input import inspected
 from app.files.fanout import Fanout, FileFacts, Outcome, Sink
 from app.files.leases import LEASE_SECONDS, renewing
 from app.files.multipart import FileStart
@@ -39,9 +39,7 @@ class Transfer:
         self._gateway, self._file, self._spool, self._fanout = gateway, file, spool, fanout
         self._keeping = asyncio.create_task(gateway.sources.keep(file["id"], spool))
         # One more reader of the spool, as the keeping is.
-        checked: Coroutine[Any, Any, dict[str, Any] | None]
-        checked = inspected(spool.read(None)) if file["purpose"] == "batch" else nothing()
-        self._inspecting = asyncio.create_task(checked)
+        self._inspecting = asyncio.create_task(inspected(spool.read(None))) if file["purpose"] == "batch" else None
         renew = partial(replica_queries.renew_lease, file_id=file["id"])
         self._renewing = renewing(gateway.database, renew)
 
@@ -89,10 +87,10 @@ class Transfer:
     async def finish(self) -> tuple[Row, list[Outcome]]:
         """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met, BadRequest
         for a batch's line that is wrong."""
-        await self._inspecting
+        batch_lines = await self._inspecting if self._inspecting else None
         outcomes = await self._taken()
         await self._keeping
-        row = await self._record(outcomes)
+        row = await self._record(outcomes, batch_lines)
         self._renewing.cancel()
         for outcome in outcomes:
             REPLICAS.labels(outcome.sink.account.provider_name, "ok" if outcome.stored else "failed").inc()
@@ -109,11 +107,12 @@ class Transfer:
 
     async def give_up(self) -> None:
         """Cut the fan-out off and have everything that was stored deleted; the worker sees to it."""
-        self._keeping.cancel()
-        self._inspecting.cancel()
+        readers = [one for one in (self._keeping, self._inspecting) if one is not None]
+        for one in readers:
+            one.cancel()
         outcomes = await self._fanout.abandoned()
         # Nothing may be kept any more once the row says that it is due for removal.
-        await asyncio.gather(self._keeping, self._inspecting, return_exceptions=True)
+        await asyncio.gather(*readers, return_exceptions=True)
         self._renewing.cancel()
         for outcome in outcomes:
             if outcome.error is not None:
@@ -144,14 +143,14 @@ class Transfer:
             }
             await replica_queries.discard_untracked(writer, self._file, replica)
 
-    async def _record(self, outcomes: list[Outcome]) -> Row:
+    async def _record(self, outcomes: list[Outcome], batch_lines: Mapping[str, Any] | None) -> Row:
         row = await queries.record_upload(
             self._gateway.database,
             self._file["id"],
             self._spool.size_bytes,
             self._spool.sha256,
             {outcome.sink.replica_id: replica_values(outcome) for outcome in outcomes},
-            self._inspecting.result(),
+            batch_lines,
         )
         if row is None:
             # Giving up then marks what was stored.

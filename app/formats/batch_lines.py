@@ -24,6 +24,7 @@ ENDPOINTS = frozenset(
     }
 )
 CHAT_ENDPOINT = "/v1/chat/completions"
+MIME_TYPE = "application/jsonl"
 # One line is held in memory: a request, and the files that travel inside of it as base64.
 MAX_LINE_BYTES = 32 * 1024 * 1024
 # Twice what any provider takes in one batch: a batch may be split among several.

@@ -94,6 +94,11 @@ class Capabilities:
         nothing: frozenset[str] = frozenset()
         return replace(self, purposes=nothing, readable=nothing, lists_files=False, batch_input="none", **changes)
 
+    def batch_file_name(self, name: str) -> str:
+        """What a file of lines is called where we choose: a service that reads them from a bucket goes by the ending of
+        the object's name."""
+        return f"{name}.jsonl" if self.batch_input == "object" else name
+
     @property
     def stores_files(self) -> bool:
         """Whether there is a Files API at all."""

@@ -3,6 +3,8 @@
 import pytest
 
 from tests.conftest import connected, migrated_database
+from tests.support.gates import Gates
+from tests.support.killable import Killable
 from tests.support.processes import SandboxProcess
 from tests.support.sandbox import Switchboard
 from tests.support.world import NO_WAITS, World
@@ -17,3 +19,22 @@ async def world(postgres_url, tmp_path_factory):
             await connection.execute(NO_WAITS)
             yield World(sandbox, url, connection, tmp_path_factory.mktemp("world"))
         sandbox.close()
+
+
+@pytest.fixture(scope="module")
+async def killable(world):
+    gates = Gates(world.connection)
+    await gates.build()
+    running = Killable(world, gates)
+    yield running
+    await running.stop()
+
+
+@pytest.fixture
+async def gateway(killable):
+    """It, with no file anywhere."""
+    yield killable
+    async for file in killable.client.files.list():
+        await killable.client.files.delete(file.id)
+    await killable.world.come_to_rest()
+    assert killable.world.sandbox.files == []

@@ -8,8 +8,8 @@ import openai
 import pytest
 
 from tests.every_provider.test_errors import PROVIDERS
-from tests.support.gates import Crossing, Gates
-from tests.support.killable import CLAUDE, GEMINI, NOVA, OPENAI, Killable
+from tests.support.gates import Crossing
+from tests.support.killable import CLAUDE, GEMINI, NOVA, OPENAI
 from tests.support.world import until
 
 # Their kinds: one has no names for batches, the other a token that makes one of two.
@@ -18,25 +18,6 @@ SPLIT = (CLAUDE, NOVA)
 EDGES_AT_ONCE = 6
 FIRST_EDGES = range(1, 24, EDGES_AT_ONCE)
 OVER = "SELECT count(*) FROM batches WHERE input_file_id = $1 AND due_at IS NULL"
-
-
-@pytest.fixture(scope="module")
-async def killable(world):
-    gates = Gates(world.connection)
-    await gates.build()
-    running = Killable(world, gates)
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-async def gateway(killable):
-    """It, with no file anywhere."""
-    yield killable
-    async for file in killable.client.files.list():
-        await killable.client.files.delete(file.id)
-    await killable.world.come_to_rest()
-    assert killable.world.sandbox.files == []
 
 
 async def are_answered(gateway, files, model_names, words="slow:0"):

@@ -11,31 +11,12 @@ import httpx
 import openai
 import pytest
 
-from tests.support.gates import Crossing, Gates
-from tests.support.killable import GEMINI, OPENAI, Killable
+from tests.support.gates import Crossing
+from tests.support.killable import GEMINI, OPENAI
 from tests.support.world import until
 
 # More than any of these operations has.
 EDGES = range(1, 8)
-
-
-@pytest.fixture(scope="module")
-async def killable(world):
-    gates = Gates(world.connection)
-    await gates.build()
-    running = Killable(world, gates)
-    yield running
-    await running.stop()
-
-
-@pytest.fixture
-async def gateway(killable):
-    """It, with no file anywhere."""
-    yield killable
-    async for file in killable.client.files.list():
-        await killable.client.files.delete(file.id)
-    await killable.world.come_to_rest()
-    assert killable.world.sandbox.files == []
 
 
 def crossings(operation, model_name=OPENAI):

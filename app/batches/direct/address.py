@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from app import ids
 from app.access.authenticate import Caller
 from app.deployments import Account
-from app.errors import Missing, NoSuchBatch
+from app.errors import NoSuchBatch
 from app.files.direct import address
 from app.gateway import Gateway
 from app.seals import BATCH, FILE, Kind, Sealed
@@ -24,13 +23,9 @@ class DirectBatch:
     batch_id: str
     sealed: Sealed | None = None
 
-    @contextmanager
-    def asked_for(self) -> Iterator[None]:
+    def asked_for(self) -> AbstractContextManager[None]:
         """What is missing at the provider is missing here. Raises NoSuchBatch."""
-        try:
-            yield
-        except Missing as failure:
-            raise NoSuchBatch(self.batch_id) from failure
+        return address.missing_as(NoSuchBatch(self.batch_id))
 
 
 async def direct_batch(gateway: Gateway, caller: Caller, batch_id: str, provider: str | None) -> DirectBatch | None:

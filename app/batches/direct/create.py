@@ -13,15 +13,15 @@ from app.batches.body import BatchCreate
 from app.batches.direct.address import Naming
 from app.batches.direct.shown import shown
 from app.batches.inline import lines_of
+from app.batches.lost import may_be_there
 from app.deployments import Account, Deployment
-from app.errors import BadRequest, NoSuchFile, ProviderError, Unavailable
+from app.errors import BadRequest, NoSuchFile, ProviderError
 from app.files.direct import address
 from app.files.direct.batch_lines import LineTranslator
-from app.formats.batch_lines import RequestLine
+from app.formats.batch_lines import MIME_TYPE, RequestLine
 from app.gateway import Gateway
 from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
 
-MIME_TYPE = "application/jsonl"
 # As many of an account's newest batches are searched for one whose creation was not answered.
 SEARCHED = 100
 
@@ -131,9 +131,8 @@ class _Creation:
         )
 
     def _upload(self, content: bytes) -> FileUpload:
-        named = self._account.provider.capabilities.batch_input == "object"
         return FileUpload(
-            replica_id=f"{self._name}.jsonl" if named else self._name,
+            replica_id=self._account.provider.capabilities.batch_file_name(self._name),
             filename=f"{self._name}.jsonl",
             mime_type=MIME_TYPE,
             purpose="batch",
@@ -148,8 +147,7 @@ class _Creation:
         try:
             return await provider.create_batch(batch)
         except ProviderError as failure:
-            # Whoever answers 5xx may be a proxy whose provider has gone on.
-            if not (failure.outcome_unknown or isinstance(failure, Unavailable)):
+            if not may_be_there(failure):
                 raise
             page = await provider.list_batches(None, SEARCHED)
             found = [one for one in page.batches if one.name == batch.name]

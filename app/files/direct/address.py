@@ -6,7 +6,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -15,7 +15,7 @@ from starlette.requests import Request
 from app import ids
 from app.access.authenticate import Caller
 from app.deployments import Account
-from app.errors import BadRequest, Forbidden, Missing, NoSuchFile
+from app.errors import BadRequest, Forbidden, Missing, NoSuchFile, NotFound
 from app.files.direct import queries
 from app.files.direct.results import Results
 from app.files.replicas import queries as replica_queries
@@ -66,13 +66,18 @@ class DirectFile:
         results = self._results
         await (results.delete() if results else self.account.provider.delete_file(self.provider_file_id))
 
-    @contextmanager
-    def asked_for(self) -> Iterator[None]:
+    def asked_for(self) -> AbstractContextManager[None]:
         """What is missing at the provider is missing here. Raises NoSuchFile."""
-        try:
-            yield
-        except Missing as failure:
-            raise NoSuchFile(self.file_id) from failure
+        return missing_as(NoSuchFile(self.file_id))
+
+
+@contextmanager
+def missing_as(missing: NotFound) -> Iterator[None]:
+    """Raise this for what the provider does not have."""
+    try:
+        yield
+    except Missing as failure:
+        raise missing from failure
 
 
 def asked_id(request: Request) -> str:

@@ -51,9 +51,10 @@ class DirectUpload:
         self._translated: Spool | None = None
         facts = FileFacts(part.filename, part.mime_type, wanted.purpose, wanted.expires_after_seconds, wanted.storage)
         names = (wanted.model,) if wanted.model else ()
-        # The service that reads a batch's lines from a bucket tells them by the object's name.
-        ending = ".jsonl" if wanted.purpose == "batch" and _reads_objects(account) else ""
-        sink = Sink(account, ids.new_replica_id() + ending, names)
+        name = ids.new_replica_id()
+        if wanted.purpose == "batch":
+            name = account.provider.capabilities.batch_file_name(name)
+        sink = Sink(account, name, names)
         self._fanout = Fanout(spool, facts, [sink], part.size_bytes)
 
     @classmethod
@@ -124,7 +125,3 @@ class DirectUpload:
         provider = self._account.provider
         named = outcome.may_exist and provider.capabilities.chooses_id and self._wanted.storage is None
         return provider.chosen_file_id(outcome.sink.replica_id) if named else None
-
-
-def _reads_objects(account: Account) -> bool:
-    return account.provider.capabilities.batch_input == "object"
