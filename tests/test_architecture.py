@@ -22,6 +22,7 @@ LAYERS = [
     "chat batches",
     "files",
     "access configuration deployments",
+    "entries",
     "providers db",
     "formats logs printing",
     "gateway hangup processes ids seals errors settings",
