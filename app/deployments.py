@@ -118,14 +118,17 @@ def build(settings: Settings, http: Http) -> Deployments:
     entries, ignored = resolved(settings)
     names = names_of(entries)
     limits = limits_of(entries)
-    guards = {names[one.identity]: Guard(names[one.identity], one.kind.name, limits[one.identity]) for one in entries}
+    kinds = {one.identity: one.kind for one in entries}
+    guards = {one: Guard(names[one], kind.name, limits[one]) for one, kind in kinds.items()}
     accounts: dict[str, Account] = {}
     provider_accounts: dict[str, Account] = {}
     deployments: list[Deployment] = []
     # An account that files_settings has is used as they say.
     for one in sorted(entries, key=lambda one: one.entry.model_name is not None):
         name = names[one.identity]
-        provider = Guarded(Observed(Impatient(one.kind.provider(one.params, http)), one.kind.name), guards[name])
+        provider = Guarded(
+            Observed(Impatient(one.kind.provider(one.params, http)), one.kind.name), guards[one.identity]
+        )
         if name not in accounts:
             accounts[name] = Account(name, one.kind.name, Retrying(provider))
         if one.entry.model_name is None:

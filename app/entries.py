@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, SecretStr, ValidationError
 
-from app.providers.limits import MAX_PARALLEL_REQUESTS
+from app.providers.limits import Limits
 from app.providers.registry import REGISTRY, ProviderKind
 from app.settings import ALL_MODEL_NAMES, Entry, Settings, explain
 from app.yaml_file import SettingsError, resolve
 
 # Parameters of an entry that the provider does not know.
-DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params", "max_parallel_requests"})
+DEPLOYMENT_PARAMS = frozenset({"account", "timeout", "drop_params", "max_parallel_requests", "allowed_fails"})
 # Two entries that differ only in these speak to the same account.
 NOT_IDENTITY = frozenset({"api_version", "auth_header", "max_tokens", "allowed_buckets", "batch_min_lines"}) | {
     *("aws_batch_role_arn", "s3_encryption_key_id", "s3_output_bucket_name")
@@ -47,6 +47,7 @@ class Resolved:
     timeout_seconds: float | None
     drop_params: bool
     max_parallel_requests: int | None
+    allowed_fails: int | None
 
     @classmethod
     def of(cls, entry: Entry, ignored: list[str]) -> Resolved:
@@ -74,6 +75,7 @@ class Resolved:
             _positive(entry, "timeout", float, "a number of seconds above 0"),
             _drop_params(entry),
             _positive(entry, "max_parallel_requests", int, "a whole number above 0"),
+            _positive(entry, "allowed_fails", int, "a whole number above 0"),
         )
 
 
@@ -148,12 +150,18 @@ def names_of(entries: Iterable[Resolved]) -> dict[str, str]:
     return names
 
 
-def limits_of(entries: Iterable[Resolved]) -> dict[str, int]:
-    """Identity → how many calls an account takes at once."""
-    limits: dict[str, int] = {}
+def limits_of(entries: Iterable[Resolved]) -> dict[str, Limits]:
+    """Identity → the account's limits. Raises SettingsError where two of its entries differ in them."""
+    max_calls = _agreed(entries, "max_parallel_requests", Limits.max_calls)
+    allowed_fails = _agreed(entries, "allowed_fails", Limits.allowed_fails)
+    return {identity: Limits(max_calls[identity], allowed_fails[identity]) for identity in max_calls}
+
+
+def _agreed(entries: Iterable[Resolved], key: str, default: int) -> dict[str, int]:
+    """Identity → what the account's entries say of it, where any does."""
+    said: dict[str, int] = {}
     for one in entries:
-        wanted = one.max_parallel_requests
-        if wanted is not None and limits.setdefault(one.identity, wanted) != wanted:
-            reason = f"max_parallel_requests is {limits[one.identity]} in another entry of this account"
-            raise one.entry.place_of("max_parallel_requests").error(reason)
-    return {one.identity: limits.get(one.identity, MAX_PARALLEL_REQUESTS) for one in entries}
+        wanted = getattr(one, key)
+        if wanted is not None and said.setdefault(one.identity, wanted) != wanted:
+            raise one.entry.place_of(key).error(f"{key} is {said[one.identity]} in another entry of this account")
+    return {one.identity: said.get(one.identity, default) for one in entries}

@@ -141,21 +141,38 @@ def configuration(sandbox_url):
     openai_base, azure_base = f"{sandbox_url}/openai/v1", f"{sandbox_url}/azure"
     first = {"api_base": openai_base, "api_key": "sk-first"}
     second = {"api_base": openai_base, "api_key": "sk-second"}
-    return {
-        "model_list": [
-            entry("mini", "openai/gpt-4o-mini", account="openai-first", **first),
-            entry("four", "gpt-4o", **first),
-            entry("other", "openai/gpt-4o-mini", account="openai-second", **second),
-            entry(
-                "azure", "azure/gpt-4o", account="azure", api_base=azure_base, api_key="az", api_version="2024-10-21"
-            ),
-            entry("azure-v1", "azure/gpt-4o", account="azure-v1", api_base=azure_base, azure_ad_token="ad-token"),
-            entry("pair", "openai/gpt-4o-mini", **first),
-            entry("pair", "openai/gpt-4o", **second),
-            entry("vllm", "hosted_vllm/gpt-4o", api_base=openai_base, api_key="sk-vllm"),
-        ],
-        "general_settings": {"master_key": MASTER_KEY},
-    }
+    return patient(
+        {
+            "model_list": [
+                entry("mini", "openai/gpt-4o-mini", account="openai-first", **first),
+                entry("four", "gpt-4o", **first),
+                entry("other", "openai/gpt-4o-mini", account="openai-second", **second),
+                entry(
+                    "azure",
+                    "azure/gpt-4o",
+                    account="azure",
+                    api_base=azure_base,
+                    api_key="az",
+                    api_version="2024-10-21",
+                ),
+                entry("azure-v1", "azure/gpt-4o", account="azure-v1", api_base=azure_base, azure_ad_token="ad-token"),
+                entry("pair", "openai/gpt-4o-mini", **first),
+                entry("pair", "openai/gpt-4o", **second),
+                entry("vllm", "hosted_vllm/gpt-4o", api_base=openai_base, api_key="sk-vllm"),
+            ],
+            "general_settings": {"master_key": MASTER_KEY},
+        }
+    )
+
+
+def patient(content):
+    """The configuration, with accounts that are called however often they fail: what the faults of one test have done
+    to a gateway is nothing to the next one."""
+    for entry in content["model_list"]:
+        entry["litellm_params"]["allowed_fails"] = 1_000_000
+    for account in content.get("files_settings", []):
+        account["allowed_fails"] = 1_000_000
+    return content
 
 
 @pytest.fixture(scope="session")

@@ -129,17 +129,19 @@ def test_drop_params_is_a_choice(settings):
         deployments.build(settings(OPENAI | {"drop_params": "maybe"}), None)
 
 
+@pytest.mark.parametrize("name", ["max_parallel_requests", "allowed_fails"])
 @pytest.mark.parametrize("limit", [0, -1, 2.5, True, "many"])
-def test_a_limit_of_calls_is_a_whole_number(settings, limit):
-    with pytest.raises(SettingsError, match="max_parallel_requests must be a whole number above 0"):
-        deployments.check(settings(OPENAI | {"max_parallel_requests": limit}))
+def test_a_limit_is_a_whole_number(settings, name, limit):
+    with pytest.raises(SettingsError, match=f"{name} must be a whole number above 0"):
+        deployments.check(settings(OPENAI | {name: limit}))
 
 
-def test_the_entries_of_an_account_agree_on_its_limit_of_calls(settings):
-    deployments.check(settings(OPENAI | {"max_parallel_requests": 5}, OPENAI, OPENAI | {"max_parallel_requests": "5"}))
-    with pytest.raises(SettingsError, match="max_parallel_requests is 5 in another entry of this account") as failure:
-        deployments.check(settings(OPENAI | {"max_parallel_requests": 5}, OPENAI | {"max_parallel_requests": 6}))
-    assert "config.yaml, line 12: " in str(failure.value)
+@pytest.mark.parametrize(("name", "line"), [("max_parallel_requests", 12), ("allowed_fails", 10)])
+def test_the_entries_of_an_account_agree_on_its_limits(settings, name, line):
+    deployments.check(settings(OPENAI | {name: 5}, OPENAI, OPENAI | {name: "5"}))
+    with pytest.raises(SettingsError, match=f"{name} is 5 in another entry of this account") as failure:
+        deployments.check(settings(OPENAI | {name: 5}, OPENAI | {name: 6}))
+    assert f"config.yaml, line {line}: " in str(failure.value)
 
 
 # --- GET /models ------------------------------------------------------------------------------------------------

@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from types import TracebackType
 
 import structlog
@@ -19,10 +21,8 @@ from app.providers.wrapped import Wrapped
 
 log = structlog.get_logger("filemux.providers")
 
-MAX_PARALLEL_REQUESTS = 1000
 # What a caller over the limit is told to wait.
 FULL_SECONDS = 1.0
-FAILURES_TO_OPEN = 10
 FIRST_OPEN_SECONDS = 1.0
 MAX_OPEN_SECONDS = 60.0
 
@@ -37,17 +37,25 @@ CIRCUIT_OPENINGS = Counter(
 )
 
 
+@dataclass(frozen=True)
+class Limits:
+    """`max_calls` at once; more than `allowed_fails` in a row open the circuit."""
+
+    max_calls: int = 1000
+    allowed_fails: int = 9
+
+
 class Guard:
     """`with guard:` is one call to the account; it raises RateLimited or Unavailable where there shall be none.
 
-    The circuit opens after so many failures in a row that say nothing but that the provider is not there (5xx, a
-    time-out, a broken connection). Then one call is let through after a second, the next after two, up to a minute,
-    until one is answered, however.
+    The circuit opens after failures in a row that say nothing but that the provider is not there (5xx, a time-out, a
+    broken connection). Then one call is let through after a second, the next after two, up to a minute, until one is
+    answered, however.
     """
 
-    def __init__(self, account: str, provider_name: str, max_calls: int = MAX_PARALLEL_REQUESTS) -> None:
+    def __init__(self, account: str, provider_name: str, limits: Limits) -> None:
         self._account = account
-        self._max_calls = max_calls
+        self._limits = limits
         self._calls = 0
         self._failures = 0
         self._open_seconds = 0.0
@@ -58,7 +66,7 @@ class Guard:
         self._openings = CIRCUIT_OPENINGS.labels(account, provider_name)
 
     def __enter__(self) -> None:
-        if self._calls >= self._max_calls:
+        if self._calls >= self._limits.max_calls:
             reason = f"{self._calls} calls to the account {self._account} are under way, which is its limit"
             raise RateLimited(reason, retry_after_seconds=FULL_SECONDS)
         if self._try_at is not None:
@@ -71,7 +79,7 @@ class Guard:
         self._calls -= 1
         if isinstance(failure, Unavailable):
             self._failures += 1
-            if self._failures == FAILURES_TO_OPEN:
+            if self._failures == self._limits.allowed_fails + 1:
                 self._open()
         elif self._failures and (failure is None or isinstance(failure, ProviderError)):
             self._close()
@@ -88,7 +96,7 @@ class Guard:
         now = time.monotonic()
         if now < try_at:
             wait = try_at - now
-            reason = f"the account {self._account} keeps failing; it is tried again in {wait:.1f} s"
+            reason = f"the account {self._account} keeps failing; it is tried again in {math.ceil(wait)} s"
             raise Unavailable(reason, retry_after_seconds=wait)
         # Whether this try is answered or not, the next one waits its turn.
         self._open_seconds = min(2 * self._open_seconds, MAX_OPEN_SECONDS)

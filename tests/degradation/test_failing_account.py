@@ -8,7 +8,7 @@ import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.providers.limits import FAILURES_TO_OPEN
+from app.providers.limits import Limits
 from tests.conftest import Clients, configuration
 from tests.support.chats import answer_of, ask, text_part
 from tests.support.sandbox import eventually
@@ -17,21 +17,31 @@ from tests.support.uploads import upload
 HELLO = text_part("hello")
 LIMIT = 2
 ACCOUNT = "openai-first"
+FAILURES_TO_OPEN = Limits.allowed_fails + 1
 
 
 @pytest.fixture(scope="module")
-def limited(make_gateway, sandbox_process):
+def models(sandbox_process):
+    """The model list, with accounts that may fail as often as they may by default."""
+    found = configuration(sandbox_process.url)["model_list"]
+    for entry in found:
+        del entry["litellm_params"]["allowed_fails"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def limited(make_gateway, models):
     """A gateway that makes two calls at once to the account of mini, four and one half of pair."""
-    models = configuration(sandbox_process.url)["model_list"]
-    models[0]["litellm_params"]["max_parallel_requests"] = LIMIT
+    first, *others = models
+    models = [first | {"litellm_params": {**first["litellm_params"], "max_parallel_requests": LIMIT}}, *others]
     with make_gateway(model_list=models) as running:
         yield running
 
 
 @pytest.fixture(scope="module")
-def failing(make_gateway):
+def failing(make_gateway, models):
     """A gateway of two workers whose circuits nobody else opens."""
-    with make_gateway(workers=2) as running:
+    with make_gateway(workers=2, model_list=models) as running:
         yield running
 
 

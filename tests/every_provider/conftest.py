@@ -5,13 +5,13 @@ import contextlib
 import pytest
 
 from app.sandbox.config import sandbox_configuration
-from tests.conftest import Clients
+from tests.conftest import Clients, patient
 
 
 @pytest.fixture(scope="session")
 def six(make_gateway, sandbox_process):
     """The gateway."""
-    with make_gateway(**sandbox_configuration(sandbox_process.url)) as running:
+    with make_gateway(**patient(sandbox_configuration(sandbox_process.url))) as running:
         yield running
 
 

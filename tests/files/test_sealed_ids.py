@@ -55,7 +55,8 @@ def test_an_expiry_is_passed_on(member):
 
 def test_a_model_name_with_several_accounts(member, sandbox):
     """The id says at which one the file is."""
-    files = [create(member, "pair") for _ in range(8)]
+    # Which one is chance: that 40 find the same one will not be seen.
+    files = [create(member, "pair") for _ in range(40)]
     accounts = {file.filemux["account"] for file in files}
     assert accounts == {"openai-first", "openai-second"}
     for file in files:

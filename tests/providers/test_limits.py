@@ -8,12 +8,14 @@ from prometheus_client import REGISTRY
 
 from app.errors import Missing, RateLimited, Rejected, Unauthorized, Unavailable
 from app.providers import limits
-from app.providers.limits import FAILURES_TO_OPEN, FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS, Guard, Guarded
+from app.providers.limits import FIRST_OPEN_SECONDS, MAX_OPEN_SECONDS, Guard, Guarded, Limits
 from tests.providers.test_wrappers import CALLS, CHAT, every_call
 from tests.support.clock import StillClock
 from tests.support.providers import MemoryProvider, upload_of
 
 DOWN = Unavailable("down")
+LIMITS = Limits()
+FAILURES_TO_OPEN = LIMITS.allowed_fails + 1
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def metric(name, account):
 
 @every_call
 async def test_a_call_over_the_limit_is_refused_at_once_but_for_a_check(memory, operation):
-    guarded = Guarded(memory, Guard("full", "openai", 1))
+    guarded = Guarded(memory, Guard("full", "openai", Limits(max_calls=1)))
     memory.answers.clear()
     running = asyncio.create_task(guarded.upload_file(upload_of()))
     await memory.delivered.wait()
@@ -70,7 +72,7 @@ async def test_a_call_over_the_limit_is_refused_at_once_but_for_a_check(memory, 
 
 
 async def test_a_stream_counts_until_it_is_closed_and_a_reader_until_it_is_left(memory):
-    guarded = Guarded(memory, Guard("held", "openai", 1))
+    guarded = Guarded(memory, Guard("held", "openai", Limits(max_calls=1)))
     stream = await guarded.stream_chat(CHAT)
     with pytest.raises(RateLimited):
         await guarded.chat(CHAT)
@@ -88,7 +90,7 @@ async def test_a_stream_counts_until_it_is_closed_and_a_reader_until_it_is_left(
 
 
 async def test_a_call_that_is_cancelled_counts_no_more(memory):
-    guarded = Guarded(memory, Guard("cancelled", "openai", 1))
+    guarded = Guarded(memory, Guard("cancelled", "openai", Limits(max_calls=1)))
     memory.answers.clear()
     running = asyncio.create_task(guarded.upload_file(upload_of()))
     await memory.delivered.wait()
@@ -102,7 +104,7 @@ async def test_a_call_that_is_cancelled_counts_no_more(memory):
 
 
 async def test_an_account_that_keeps_failing_is_not_called(memory, clock):
-    guarded = Guarded(memory, Guard("opened", "openai"))
+    guarded = Guarded(memory, Guard("opened", "openai", LIMITS))
     await fail(guarded, memory, FAILURES_TO_OPEN - 1)
     assert metric("filemux_account_circuit_open", "opened") == 0
     await fail(guarded, memory)
@@ -115,8 +117,14 @@ async def test_an_account_that_keeps_failing_is_not_called(memory, clock):
     await guarded.check()
 
 
+async def test_an_account_of_its_own_patience(memory, clock):
+    guarded = Guarded(memory, Guard("impatient", "openai", Limits(allowed_fails=1)))
+    await fail(guarded, memory, 2)
+    await refused(guarded)
+
+
 async def test_one_call_tries_at_a_time_later_and_later_until_one_is_answered(memory, clock):
-    guarded = Guarded(memory, Guard("tried", "openai"))
+    guarded = Guarded(memory, Guard("tried", "openai", LIMITS))
     await fail(guarded, memory, FAILURES_TO_OPEN)
     wait, waits = FIRST_OPEN_SECONDS, []
     for _ in range(8):
@@ -133,7 +141,7 @@ async def test_one_call_tries_at_a_time_later_and_later_until_one_is_answered(me
 
 
 async def test_a_try_that_hangs_or_is_given_up_does_not_keep_the_others_out(memory, clock):
-    guarded = Guarded(memory, Guard("hanging", "openai"))
+    guarded = Guarded(memory, Guard("hanging", "openai", LIMITS))
     await fail(guarded, memory, FAILURES_TO_OPEN)
     clock.now += FIRST_OPEN_SECONDS
     memory.answers.clear()
@@ -148,7 +156,7 @@ async def test_a_try_that_hangs_or_is_given_up_does_not_keep_the_others_out(memo
 
 
 async def test_calls_that_end_after_it_has_opened_make_nobody_wait_longer(memory, clock):
-    guarded = Guarded(memory, Guard("late", "openai"))
+    guarded = Guarded(memory, Guard("late", "openai", LIMITS))
     memory.answers.clear()
     memory.fail("upload_file", *[DOWN] * 3 * FAILURES_TO_OPEN)
     running = [asyncio.create_task(guarded.upload_file(upload_of())) for _ in range(3 * FAILURES_TO_OPEN)]
@@ -164,14 +172,14 @@ async def test_calls_that_end_after_it_has_opened_make_nobody_wait_longer(memory
     ids=lambda one: type(one).__name__,
 )
 async def test_whoever_answers_is_there_whatever_he_says(memory, error):
-    guarded = Guarded(memory, Guard("answers", "openai"))
+    guarded = Guarded(memory, Guard("answers", "openai", LIMITS))
     for _ in range(3):
         await fail(guarded, memory, FAILURES_TO_OPEN - 1)
         await fail(guarded, memory, error=error)
 
 
 async def test_what_fails_on_our_side_tells_nothing_of_the_provider(memory):
-    guarded = Guarded(memory, Guard("ours", "openai"))
+    guarded = Guarded(memory, Guard("ours", "openai", LIMITS))
     await fail(guarded, memory, FAILURES_TO_OPEN - 1)
     await fail(guarded, memory, error=ZeroDivisionError())
     await fail(guarded, memory)
@@ -179,7 +187,7 @@ async def test_what_fails_on_our_side_tells_nothing_of_the_provider(memory):
 
 
 async def test_the_deployments_of_an_account_share_its_circuit(memory):
-    guard = Guard("shared", "openai")
+    guard = Guard("shared", "openai", LIMITS)
     chats, files = Guarded(memory, guard), Guarded(MemoryProvider(), guard)
     await fail(chats, memory, FAILURES_TO_OPEN)
     with pytest.raises(Unavailable, match="keeps failing"):

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client import REGISTRY as METRICS
 
 import app.main  # noqa: F401  its rooms register their metrics
-from app import deployments, routes, settings
+from app import deployments, entries, routes, settings
 from app.cli import commands
 from tests.readme.markdown import README, ROOT, blocks, tables
 from tests.test_architecture import LAYERS
@@ -52,7 +52,7 @@ def test_each_setting_is_in_the_readme(name):
 
 @pytest.mark.parametrize(
     "name",
-    [*settings.SourceOptions.model_fields, *settings.PARAMS_SPELLINGS[1:], *sorted(deployments.DEPLOYMENT_PARAMS)],
+    [*settings.SourceOptions.model_fields, *settings.PARAMS_SPELLINGS[1:], *sorted(entries.DEPLOYMENT_PARAMS)],
 )
 def test_each_part_of_a_setting_is_in_the_readme(name):
     assert readme_names(name)

@@ -6,7 +6,7 @@ import re
 import pytest
 import yaml
 
-from app import deployments, settings
+from app import deployments, entries, settings
 from app.providers.registry import REGISTRY
 from tests.readme.markdown import ROOT
 
@@ -45,4 +45,4 @@ def test_each_option_of_a_bucket_for_kept_bytes_is_shown_and_valid():
 
 
 def test_each_parameter_of_a_deployment_is_shown():
-    assert set(re.findall(r"(\w+): ", TEXT)) >= deployments.DEPLOYMENT_PARAMS
+    assert set(re.findall(r"(\w+): ", TEXT)) >= entries.DEPLOYMENT_PARAMS

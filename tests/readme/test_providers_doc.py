@@ -6,7 +6,7 @@ import re
 import orjson
 import pytest
 
-from app import deployments, settings
+from app import deployments, entries, settings
 from app.errors import Unsupported
 from app.formats import anthropic, converse, gemini
 from app.formats.openai import Chat
@@ -62,9 +62,9 @@ def test_the_parameters_of_compatible_servers():
 
 def test_the_parameters_of_every_deployment():
     documented = {parameter: default for parameter, default, _ in tables(PAGE, "Parameters of every deployment")[0][1:]}
-    assert set(documented) == {f"`{name}`" for name in deployments.DEPLOYMENT_PARAMS}
+    assert set(documented) == {f"`{name}`" for name in entries.DEPLOYMENT_PARAMS}
     assert documented["`timeout`"] == f"`{CHAT_READ_SECONDS:.0f}`"
-    may_differ = f"{quoted(sorted(deployments.NOT_IDENTITY - {'max_tokens'}))} and `max_tokens` may differ"
+    may_differ = f"{quoted(sorted(entries.NOT_IDENTITY - {'max_tokens'}))} and `max_tokens` may differ"
     assert may_differ in " ".join(PAGE.read_text().split())
 
 
