@@ -13,12 +13,13 @@ from app.access.authenticate import Caller
 from app.batches.lines import CustomIds, key_of
 from app.deployments import Deployment
 from app.errors import BadRequest, GatewayError
+from app.files.batch_input import lines_in
 from app.files.carriage.choice import Choice
 from app.files.content import open_content
 from app.files.mappings import FileMapping
 from app.files.references import Found, find, rewrite
 from app.files.spool import Spool
-from app.formats.batch_lines import CHAT_ENDPOINT, BadLine, Lines, RequestLine
+from app.formats.batch_lines import CHAT_ENDPOINT, BadLine, RequestLine
 from app.gateway import Gateway
 from app.providers.protocol import ChatRequest
 
@@ -74,11 +75,9 @@ class Translation:
 
     async def read(self, file: FileMapping) -> None:
         """Read the whole file. Raises what open_content does."""
-        lines = Lines()
         async with open_content(self._gateway, file) as content:
-            async for chunk in content.chunks:
-                await self._translate(list(lines.of(chunk)))
-            await self._translate(list(lines.rest()))
+            async for lines in lines_in(content.chunks):
+                await self._translate(lines)
         for part in {one.part_id: one for one in self._parts.values()}.values():
             await part.spool.finish()
 
@@ -88,8 +87,6 @@ class Translation:
         self.errors = [{"code": code or "invalid_request", "line": None, "message": message, "param": None}]
 
     async def _translate(self, lines: Sequence[tuple[int, bytes]]) -> None:
-        if not lines:
-            return
         ready: list[tuple[_Line, ChatRequest | GatewayError | None]] = []
         held_bytes = 0
         for one in await asyncio.to_thread(self._found, lines):

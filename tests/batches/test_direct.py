@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from app.formats.batch_lines import MAX_LINE_BYTES
 from tests.support.batches import ENDED, answer_in, create, jsonl, line, lines_of
 from tests.support.sandbox import eventually
 
@@ -70,6 +71,22 @@ def test_a_line_that_cannot_be_translated_fails_the_upload(client, sandbox):
     with pytest.raises(openai.BadRequestError) as refused:
         sealed_input(client, "gemini-flash", lines)
     assert "line 2" in refused.value.message
+    assert sandbox.files == []
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"\xef\xbb\xbf" + jsonl(LINES), "invalid_json_line"),
+        (jsonl(LINES) + b"{\n", "invalid_json_line"),
+        (jsonl(LINES) + b'{"custom_id": "' + b"x" * MAX_LINE_BYTES, "invalid_request"),
+    ],
+    ids=["byte order mark", "no JSON", "too long"],
+)
+def test_a_file_that_no_batch_can_have(client, sandbox, content, code):
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.files.create(file=("lines.jsonl", content), purpose="batch", extra_body={"model": "gemini-flash"})
+    assert (refused.value.code, refused.value.param) == (code, "file")
     assert sandbox.files == []
 
 

@@ -16,6 +16,7 @@ from app.batches.inline import lines_of
 from app.batches.lost import may_be_there
 from app.deployments import Account, Deployment
 from app.errors import BadRequest, NoSuchFile, ProviderError
+from app.files.batch_input import told
 from app.files.direct import address
 from app.files.direct.batch_lines import LineTranslator
 from app.formats.batch_lines import MIME_TYPE, RequestLine
@@ -102,7 +103,8 @@ class _Creation:
             reason = f"{self._account.provider_name} runs no batch of fewer than {least} requests"
             raise BadRequest(reason, param="requests", code="batch_too_small")
         lines = list(enumerate(lines_of(requests, self._body.endpoint, self._body.model), 1))
-        content = await asyncio.to_thread(LineTranslator(self._account, self._deployment).all, lines)
+        with told("requests"):
+            content = await asyncio.to_thread(LineTranslator(self._account, self._deployment).all, lines)
         batch = self._submission(self._model(RequestLine.read(*lines[0]).model))
         if capabilities.batch_input == "inline":
             return shown(await self._created(replace(batch, open=lambda: _chunks(content))), self._naming)

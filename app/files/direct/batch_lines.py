@@ -11,9 +11,10 @@ import orjson
 from app import ids
 from app.deployments import Account, Deployment
 from app.errors import BadRequest, GatewayError
+from app.files.batch_input import lines_in, told
 from app.files.references import find, rewrite
 from app.files.spool import Spool
-from app.formats.batch_lines import BadLine, Lines, RequestLine
+from app.formats.batch_lines import RequestLine
 from app.providers.protocol import ChatRequest
 from app.seals import FILE, looks_sealed
 
@@ -45,19 +46,11 @@ async def translated(lines: Spool, account: Account, deployment: Deployment | No
 
 
 async def _translate(lines: Spool, written: Spool, translator: LineTranslator) -> bool:
-    found = Lines()
-    first = True
-    async for chunk in lines.read(None):
-        some = list(found.of(chunk))
-        if first and some:
-            if not _is_openai(some[0][1]):
+    with told():
+        async for some in lines_in(lines.read(None)):
+            if not written.size_bytes and not _is_openai(some[0][1]):
                 return False
-            first = False
-        await written.write(await asyncio.to_thread(translator.all, some))
-    rest = list(found.rest())
-    if first and rest and not _is_openai(rest[0][1]):
-        return False
-    await written.write(await asyncio.to_thread(translator.all, rest))
+            await written.write(await asyncio.to_thread(translator.all, some))
     await written.finish()
     return True
 
@@ -78,16 +71,14 @@ class LineTranslator:
         self._provider = deployment.provider if deployment else account.provider
 
     def all(self, lines: Iterable[tuple[int, bytes]]) -> bytes:
-        """These lines, each with its newline. Raises BadRequest."""
+        """These lines, each with its newline. Raises BadLine or BadRequest."""
         return b"".join(self.one(number, content) for number, content in lines)
 
     def one(self, number: int, content: bytes) -> bytes:
-        """One line, with its newline. Raises BadRequest."""
+        """One line, with its newline. Raises BadLine or BadRequest."""
+        line = RequestLine.read(number, content)
         try:
-            line = RequestLine.read(number, content)
             return self._written(line) + b"\n"
-        except BadLine as bad:
-            raise BadRequest(str(bad), param="file", code=bad.code) from None
         except GatewayError as refused:
             raise BadRequest(f"line {number}: {refused.message}", param=refused.param, code=refused.code) from None
 
