@@ -113,11 +113,8 @@ async def running(settings: Settings) -> AsyncIterator[Gateway]:
             Seals(secrets, accept_litellm_ids=settings.options.accept_litellm_ids),
             Cursors(),
         )
-        tasks = [
-            asyncio.create_task(listen(database, (keys.cache, mappings.cache))),
-            asyncio.create_task(worker.run(gateway, DUES)),
-        ]
-        stack.push_async_callback(_ended, tasks)
+        listener = asyncio.create_task(listen(database, (keys.cache, mappings.cache)))
+        stack.push_async_callback(worker.end, [listener, *worker.start(gateway, DUES)])
         yield gateway
 
 
@@ -126,12 +123,6 @@ def _spare_the_collector() -> None:
     middle of a request showed as a tail of 100 ms."""
     gc.collect()
     gc.freeze()
-
-
-async def _ended(tasks: list[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def warn_of_ignored(ignored: list[str]) -> None:

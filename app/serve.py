@@ -144,8 +144,9 @@ def _end(workers: list[_Worker], wait_seconds: float) -> None:
         signal.signal(number, at_once)
     for worker in workers:
         worker.process.terminate()
+    deadline = time.monotonic() + wait_seconds
     for worker in workers:
-        ended(worker.process, wait_seconds)
+        ended(worker.process, max(0.0, deadline - time.monotonic()))
 
 
 class _Worker:
