@@ -17,6 +17,7 @@ import yaml
 from app.db import migrations
 from app.db.embedded import EmbeddedPostgres
 from app.db.session import Database, normalised
+from tests.support.owed import forget_what_is_owed
 from tests.support.processes import Gateway, SandboxProcess
 from tests.support.sandbox import Switchboard
 
@@ -25,8 +26,14 @@ MASTER_KEY = "sk-master-of-the-tests"
 # Each HTTP client would read all the world's authorities, for 17 ms, and no test speaks TLS to the world.
 os.environ["SSL_CERT_FILE"] = str(Path(__file__).parent / "support" / "authority.pem")
 
-# Other tests run beside this one: how long an example takes says nothing.
-hypothesis.settings.register_profile("beside others", deadline=None)
+# Other tests run beside this one: how long an example takes says nothing. The examples are the same in every run.
+hypothesis.settings.register_profile(
+    "beside others",
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
 hypothesis.settings.load_profile("beside others")
 
 
@@ -115,13 +122,25 @@ def sandbox_process():
         yield process
 
 
+@pytest.fixture(scope="session")
+async def lasting_database(database_url):
+    """The same, for all tests."""
+    opened = Database(database_url)
+    yield opened
+    await opened.close()
+
+
 @pytest.fixture
-def sandbox(sandbox_process):
-    """The switchboard of a sandbox without faults or files."""
+async def sandbox(sandbox_process, lasting_database):
+    """The switchboard of a sandbox without faults or files, where nothing happens but what the test itself begins."""
     switchboard = Switchboard(sandbox_process.url)
+    switchboard.heal()
+    switchboard.release()
+    await forget_what_is_owed(lasting_database)
     switchboard.reset()
     yield switchboard
     switchboard.heal()
+    switchboard.release()
     switchboard.close()
 
 

@@ -202,10 +202,13 @@ def test_the_backlog_says_what_was_not_done_and_why(filemux, member, sandbox):
     file = upload(member, "mini")
     sandbox.fault("openai", "delete_file", status=503, times=-1)
     member.files.delete(file.id)
-    (row,) = [row for row in filemux("backlog", "--json") if row["file_id"] == file.id]
-    assert (row["state"], row["provider"], row["account"]) == ("deleting", "openai", "openai-first")
-    assert row["attempts"] >= 1
-    assert row["last_error"]
+
+    def told():
+        (row,) = [row for row in filemux("backlog", "--json") if row["file_id"] == file.id]
+        assert (row["state"], row["provider"], row["account"]) == ("deleting", "openai", "openai-first")
+        return row["attempts"] >= 1 and row["last_error"]
+
+    assert eventually(told)
     assert file.id in filemux("backlog")
 
 

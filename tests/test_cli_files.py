@@ -7,6 +7,7 @@ import yaml
 
 from tests.conftest import configuration
 from tests.support.processes import run_cli
+from tests.support.sandbox import eventually
 
 PDF = b"%PDF-1.4 from the command line\n"
 
@@ -34,7 +35,7 @@ def test_a_file_is_uploaded_shown_listed_and_deleted(files, clients, sandbox, tm
     shown = json.loads(files("show", made["id"], "--json").stdout)
     assert {(*one["model_names"], one["state"]) for one in shown} == {("mini", "stored"), ("azure", "stored")}
     assert "is deleted" in files("delete", made["id"]).stdout
-    assert not sandbox.files
+    assert eventually(lambda: not sandbox.files)
     assert json.loads(files("list", "--team", team, "--json").stdout) == []
 
 

@@ -11,6 +11,7 @@ from tests.support.chats import answer_of, ask, file_part, seen
 from tests.support.processes import run_cli
 from tests.support.sandbox import eventually
 from tests.support.uploads import PDF, upload
+from tests.support.world import until
 
 # As if the upload's answer had been lost, and the worker not sure what it has made.
 LOSE = text(
@@ -87,6 +88,16 @@ async def test_a_dismissed_suspect_stays_where_it_is(filemux, lost, member, sand
     file, suspect = lost
     assert member.files.delete(file.id).deleted
     assert eventually(lambda: held(sandbox) == {suspect})
+
+    async def accounts():
+        async with database.read() as reader:
+            found = await reader.all(text("SELECT account FROM replicas WHERE file_id = :id"), {"id": file.id})
+        return {row["account"] for row in found}
+
+    async def is_settled():
+        return await accounts() == {"openai-second"}
+
+    await until(is_settled)
     dismissed = filemux("dismiss", "openai-second", suspect)
     assert dismissed.stdout == f"{suspect} stays at openai-second\n", dismissed.stderr
     async with database.read() as reader:

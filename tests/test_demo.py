@@ -19,7 +19,7 @@ def test_every_step_holds(tmp_path, content):
         arguments[0].write_text(content)
     # What configures another gateway must not reach the demo's.
     foreign = {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none", "FILEMUX_CONFIG": "/none.yaml"}
-    done = run_cli("demo", *arguments, timeout=120, **foreign)
+    done = run_cli("demo", *arguments, **foreign)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "every step held" in done.stdout
     assert "✗" not in done.stdout

@@ -102,6 +102,7 @@ def test_every_operation_answers_as_described(case, gateway, session):
         base_url=gateway.url,
         session=session,
         headers={"Authorization": f"Bearer {MASTER_KEY}"},
+        timeout=120,
         excluded_checks=[schemathesis.checks.positive_data_acceptance] if refuses else [],
     )
 
@@ -227,7 +228,7 @@ class FileLives(RuleBasedStateMachine):
 
 
 def test_files_live_as_described(clients):
-    bounds = settings(max_examples=50, stateful_step_count=25, derandomize=True, database=None, deadline=None)
+    bounds = settings(max_examples=50, stateful_step_count=25)
     run_state_machine_as_test(lambda: FileLives(clients), settings=bounds)
 
 

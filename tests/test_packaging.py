@@ -18,7 +18,7 @@ import yaml
 
 from app import deployments, settings
 from tests.conftest import MASTER_KEY
-from tests.support.processes import clean_environment
+from tests.support.processes import clean_environment, free_port
 from tests.support.sandbox import eventually
 from tests.support.uploads import upload
 
@@ -46,7 +46,13 @@ def required(tool):
 def run(*command, **environment):
     """A command to its end."""
     return subprocess.run(
-        command, env=clean_environment(**environment), cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        command,
+        env=clean_environment(**environment),
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
     )
 
 
@@ -122,7 +128,10 @@ def test_the_images_health_check_asks_the_gateway(instructions, gateway):
     _, command = dict(instructions)["HEALTHCHECK"].split("CMD ", 1)
     program = json.loads(command)[2]
     assert run(sys.executable, "-c", program.replace("http://127.0.0.1:4000", gateway.url)).returncode == 0
-    assert run(sys.executable, "-c", program.replace(":4000", f":{free_port()}")).returncode != 0
+    with socket.socket() as taken:
+        # Nobody listens there.
+        taken.bind(("127.0.0.1", 0))
+        assert run(sys.executable, "-c", program.replace(":4000", f":{taken.getsockname()[1]}")).returncode != 0
 
 
 def test_what_the_image_copies_is_not_kept_from_it(instructions):
@@ -197,11 +206,6 @@ def test_the_gateways_get_what_their_configuration_names(services):
 # --- the balancer -----------------------------------------------------------------------------------------------
 
 
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
-
-
 def test_haproxy_accepts_its_configuration():
     done = run(required("haproxy"), "-c", "-f", str(HAPROXY))
     assert done.returncode == 0, done.stderr
@@ -247,7 +251,7 @@ def test_uploads_flow_through_the_balancer(balancer, sandbox):
         yield b'--b\r\nContent-Disposition: form-data; name="purpose"\r\n\r\nuser_data\r\n'
         yield b'--b\r\nContent-Disposition: form-data; name="target_model_names"\r\n\r\nmini\r\n'
         yield b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\n\r\n%PDF-1.4'
-        end.wait(30)
+        end.wait(120)
         yield b"\r\n--b--\r\n"
 
     answers = []
@@ -267,14 +271,16 @@ def test_uploads_flow_through_the_balancer(balancer, sandbox):
 
 
 def test_events_flow_through_the_balancer(balanced, sandbox):
-    """The first event arrives long before the last one."""
+    """The first event arrives long before the last one, which is sent after some minutes."""
     file = upload(balanced, "mini")
     sandbox.fault("openai", "stream_chat", bytes_per_second=2000)
-    parts = [{"type": "file", "file": {"file_id": file.id}}, {"type": "text", "text": "word " * 20}]
+    parts = [{"type": "file", "file": {"file_id": file.id}}, {"type": "text", "text": "word " * 2000}]
     started = time.monotonic()
-    chunks = balanced.chat.completions.create(model="mini", messages=[{"role": "user", "content": parts}], stream=True)
-    arrivals = [time.monotonic() - started for _ in chunks]
-    assert arrivals[0] < arrivals[-1] / 2
+    with balanced.chat.completions.create(
+        model="mini", messages=[{"role": "user", "content": parts}], stream=True
+    ) as chunks:
+        assert next(iter(chunks))
+    assert time.monotonic() - started < 60
 
 
 def test_the_balancer_keeps_the_metrics_to_itself(balancer):

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -31,6 +32,8 @@ nobody = pwd.getpwnam("nobody")
 os.setgroups([]), os.setgid(nobody.pw_gid), os.setuid(nobody.pw_uid)
 serve.serve(serve.ServeOptions(port=0))
 """
+# Waits no time for the database of another.
+IMPATIENT = "from app import cli; from app.db import embedded; embedded._OWNER_WAIT_SECONDS = 0.05; cli.main()"
 
 
 @pytest.fixture
@@ -45,9 +48,9 @@ def status(gateway, path):
     return httpx.get(f"{gateway.url}{path}", headers={"authorization": f"Bearer {MASTER_KEY}"}).status_code
 
 
-def fails_to_serve(*arguments, **environment):
+def fails_to_serve(*arguments, **options):
     """What `filemux serve` says before it ends with status 2."""
-    done = run_cli("serve", *arguments, timeout=30, **environment)
+    done = run_cli("serve", *arguments, **options)
     assert done.returncode == 2, done.stderr
     assert done.stderr.count("\n") == 1
     return done.stderr
@@ -63,7 +66,7 @@ def test_an_existing_data_directory_is_served_quickly(place):
     with Gateway(FILEMUX_DATA_DIR=place) as gateway:
         assert httpx.get(f"{gateway.url}/readyz").status_code == 200
         # The target is 2 s, which the benchmark measures; this machine may be busy.
-        assert time.monotonic() - started < 10
+        assert time.monotonic() - started < 60
 
 
 def test_a_new_master_key_is_said_once_kept_private_and_used_again(place):
@@ -82,7 +85,7 @@ def test_a_new_master_key_is_said_once_kept_private_and_used_again(place):
 def test_what_killed_gateways_have_spooled_is_removed_and_what_may_be_in_use_is_not(database_url, place):
     spooled = place / "spool"
     spooled.mkdir(parents=True)
-    ages = {"old": 3700, "young": 3500, "new": 0}
+    ages = {"old": 3700, "young": 1800, "new": 0}
     for name, seconds in ages.items():
         (spooled / name).write_bytes(b"half an upload")
         os.utime(spooled / name, (time.time() - seconds,) * 2)
@@ -115,9 +118,10 @@ def test_an_ordinary_user_can_run_it(place):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_a_port_that_is_taken_is_told(make_gateway, database_url, place, workers):
-    with make_gateway(workers=workers) as gateway:
-        port = gateway.url.rpartition(":")[2]
+def test_a_port_that_is_taken_is_told(database_url, place, workers):
+    # As another gateway has it.
+    with socket.create_server(("127.0.0.1", 0), reuse_port=workers > 1) as listener:
+        port = listener.getsockname()[1]
         arguments = ("--port", port, "--workers", workers)
         said = fails_to_serve(*arguments, FILEMUX_DATA_DIR=place, DATABASE_URL=database_url)
         assert f"cannot listen on 127.0.0.1:{port}: Address already in use" in said
@@ -130,7 +134,7 @@ def test_a_host_that_is_not_ours_is_told(database_url, place):
 
 def test_two_on_one_data_directory_refuse_clearly(place):
     with Gateway(FILEMUX_DATA_DIR=place) as first:
-        said = fails_to_serve("--port", 0, FILEMUX_DATA_DIR=place)
+        said = fails_to_serve("--port", 0, program=("-c", IMPATIENT), FILEMUX_DATA_DIR=place)
         assert f"process {first.process.pid} already runs the database of {place}" in said
         assert "--workers N" in said
         assert httpx.get(f"{first.url}/readyz").status_code == 200
@@ -166,7 +170,8 @@ def test_every_worker_answers(pair, place):
     counts = answered(place)
     assert set(counts) == set(family(pair.process.pid))
     assert min(counts.values()) > 0
-    assert sum(counts.values()) == 40
+    # A request is counted when it has been answered.
+    assert eventually(lambda: sum(answered(place).values()) == 40)
 
 
 @needs_proc
@@ -176,9 +181,7 @@ def test_a_worker_that_dies_is_replaced_and_its_callers_only_wait(pair):
     before = set(family(pair.process.pid))
     os.kill(min(before), signal.SIGKILL)
     assert {status(pair, "/v1/models") for _ in range(20)} == {200}
-    now = set(family(pair.process.pid))
-    assert len(now) == 2
-    assert min(before) not in now
+    assert eventually(lambda: len(now := set(family(pair.process.pid))) == 2 and min(before) not in now)
 
 
 @needs_proc
@@ -188,7 +191,7 @@ def test_a_worker_that_never_works_stops_the_gateway(pair, place):
     assert eventually(lambda: time.monotonic() - ready_at > EARLY_SECONDS)
     (place / "config.yaml").unlink()
     os.kill(min(family(pair.process.pid)), signal.SIGKILL)
-    assert pair.process.wait(30) == 2
+    assert pair.process.wait(120) == 2
     pair.stop()
     assert "a worker ended at once with status" in pair.log[-1]
 

@@ -288,7 +288,7 @@ def test_a_database_url_may_be_written_as_operators_write_it(written, meant):
 
 def serve_refuses(*arguments, **environment):
     """The one line that `filemux serve` says before it ends with status 2."""
-    done = run_cli("serve", "--port", "0", *arguments, timeout=30, **environment)
+    done = run_cli("serve", "--port", "0", *arguments, **environment)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1
     return done.stderr

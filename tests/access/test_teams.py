@@ -161,15 +161,17 @@ def test_new_default_targets_are_seen_at_once(clients, sandbox):
 
     assert providers() == {"openai"}
     clients.http.post(f"/admin/teams/{team}", json={"default_target_model_names": ["azure"]}).raise_for_status()
-    assert eventually(lambda: providers() == {"azure"}, seconds=1)
+    assert eventually(lambda: providers() == {"azure"})
     clients.http.post(f"/admin/teams/{team}", json={"default_target_model_names": []}).raise_for_status()
 
-    def refused():
-        with pytest.raises(openai.BadRequestError, match="target_model_names") as told:
+    def refusal():
+        try:
             member.files.create(file=("a.txt", b"a"), purpose="user_data")
-        return told
+        except openai.BadRequestError as refused:
+            return refused.message
 
-    assert "mini" in refused().value.message
+    told = eventually(refusal)
+    assert told and "target_model_names" in told and "mini" in told
 
 
 async def test_every_act_is_in_the_audit_log(clients, sql):

@@ -30,7 +30,7 @@ def test_a_batch_at_every_provider(client, sandbox, model_name):
     batch = create(client, upload_lines(client, lines), metadata={"for": "a test"})
     assert (batch.object, batch.status, batch.metadata) == ("batch", "validating", {"for": "a test"})
     assert batch.request_counts.total == 3
-    batch = ended(client, batch)
+    batch = ended(client, batch, sandbox)
     assert batch.status == "completed", batch.to_dict()
     assert (batch.request_counts.completed, batch.request_counts.failed) == (2, 1)
     assert batch.created_at <= batch.in_progress_at <= batch.finalizing_at <= batch.completed_at
@@ -52,7 +52,7 @@ def test_a_batch_at_every_provider(client, sandbox, model_name):
 
 def test_one_batch_on_six_providers(client, sandbox):
     lines = [line(f"{name}-{number}", name, f"say {number}") for number in range(3) for name in MODEL_NAMES]
-    batch = ended(client, create(client, upload_lines(client, lines)))
+    batch = ended(client, create(client, upload_lines(client, lines)), sandbox)
     assert batch.status == "completed", batch.to_dict()
     assert batch.error_file_id is None
     output = lines_of(client, batch.output_file_id)
@@ -65,15 +65,15 @@ def test_one_batch_on_six_providers(client, sandbox):
     assert nothing_left(sandbox, "lines.jsonl")
 
 
-def test_a_line_may_name_the_providers_own_model(client):
+def test_a_line_may_name_the_providers_own_model(client, sandbox):
     lines = [line("one", "gpt-4o-mini", "Hello"), line("two", "openai/gpt-4o-mini", "Hello")]
     file = upload_lines(client, lines, "gpt-4o-mini-openai")
-    batch = ended(client, create(client, file))
+    batch = ended(client, create(client, file), sandbox)
     assert set(lines_of(client, batch.output_file_id)) == {"one", "two"}
     assert batch.model == "gpt-4o-mini-openai"
 
 
-def test_requests_in_the_body(client):
+def test_requests_in_the_body(client, sandbox):
     requests = [{"custom_id": "one", "body": line("", "x", "Hello")["body"]}]
     for request in requests:
         del request["body"]["model"]
@@ -83,7 +83,7 @@ def test_requests_in_the_body(client):
         completion_window="24h",
         extra_body={"requests": requests, "model": "gpt-4o-mini-openai"},
     )
-    assert answer_in(lines_of(client, ended(client, batch).output_file_id)["one"]) == "Hello"
+    assert answer_in(lines_of(client, ended(client, batch, sandbox).output_file_id)["one"]) == "Hello"
 
 
 def test_a_running_batch_is_cancelled_and_what_has_run_is_kept(client, sandbox):
@@ -92,8 +92,7 @@ def test_a_running_batch_is_cancelled_and_what_has_run_is_kept(client, sandbox):
     assert eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress")
     sandbox.advance(10)
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
-    sandbox.advance(10)
-    batch = ended(client, batch)
+    batch = ended(client, batch, sandbox)
     assert (batch.status, batch.cancelling_at is not None) == ("cancelled", True)
     assert set(lines_of(client, batch.output_file_id)) == {"quick"}
     assert lines_of(client, batch.error_file_id)["slow"]["error"]["code"] == "batch_cancelled"
@@ -163,7 +162,7 @@ def test_a_model_that_the_key_may_not_use_is_named_with_its_lines(six_clients):
 
 def test_what_a_provider_cannot_do_fails_the_batch_before_it_runs(client, sandbox):
     lines = [line("one", "claude-sonnet", "Hello"), line("two", "claude-sonnet", "Hello", n=3)]
-    batch = ended(client, create(client, upload_lines(client, lines)))
+    batch = ended(client, create(client, upload_lines(client, lines)), sandbox)
     assert batch.status == "failed"
     [error] = batch.errors.data
     assert (error.line, error.param) == (2, "n")
@@ -178,5 +177,5 @@ def test_the_same_idempotency_key_makes_one_batch(client, sandbox):
     with pytest.raises(openai.BadRequestError) as refused:
         create(client, file, extra_headers=headers, metadata={"another": "thing"})
     assert refused.value.code == "idempotency_key_reused"
-    ended(client, first)
+    ended(client, first, sandbox)
     assert sandbox.calls("openai.create_batch") == 1

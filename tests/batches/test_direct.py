@@ -4,16 +4,16 @@ import json
 
 import openai
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.formats.batch_lines import MAX_LINE_BYTES
-from tests.support.batches import ENDED, answer_in, create, jsonl, line, lines_of
+from tests.support.batches import answer_in, create, ended, jsonl, line, lines_of
 from tests.support.sandbox import eventually
 
 # Those that take a batch's lines as a file.
 MODEL_NAMES = ("gpt-4o-mini-openai", "gpt-4o-azure", "gemini-flash", "gemini-2.0-flash", "nova-lite")
-LINES = [line("one", "the-model", "Hello"), line("two", "the-model", "fail:400 please")]
+LINES = [line("one", "the-model", "slow:60 Hello"), line("two", "the-model", "fail:400 please")]
 
 
 def sealed_input(client, model, lines=LINES):
@@ -22,29 +22,22 @@ def sealed_input(client, model, lines=LINES):
     return client.files.create(file=("lines.jsonl", jsonl(lines)), purpose="batch", extra_body={"model": model}).id
 
 
-def over(client, batch, **options):
-    def look():
-        found = client.batches.retrieve(batch.id, **options)
-        return found if found.status in ENDED else None
-
-    return eventually(look)
-
-
 @pytest.mark.parametrize("model", MODEL_NAMES)
 def test_a_sealed_input_makes_a_sealed_batch(client, six_clients, sandbox, model):
     batch = create(client, sealed_input(client, model), metadata={"for": "a test"})
     assert batch.id.startswith("batch_")
     assert batch.status in ("validating", "in_progress")
-    ended = over(client, batch)
-    assert (ended.id, ended.status) == (batch.id, "completed")
-    assert (ended.request_counts.total, ended.request_counts.completed, ended.request_counts.failed) == (2, 1, 1)
-    assert answer_in(lines_of(client, ended.output_file_id)["one"]) == "Hello"
-    assert lines_of(client, ended.error_file_id)["two"]["response"]["status_code"] == 400
-    assert client.files.retrieve(ended.output_file_id).purpose == "batch_output"
+    sandbox.advance(60)
+    found = ended(client, batch, sandbox)
+    assert (found.id, found.status) == (batch.id, "completed")
+    assert (found.request_counts.total, found.request_counts.completed, found.request_counts.failed) == (2, 1, 1)
+    assert answer_in(lines_of(client, found.output_file_id)["one"]) == "slow:60 Hello"
+    assert lines_of(client, found.error_file_id)["two"]["response"]["status_code"] == 400
+    assert client.files.retrieve(found.output_file_id).purpose == "batch_output"
     assert client.batches.list().data == []
     listed = six_clients.admin.batches.list(extra_query={"model": model}).data
     assert [one.request_counts.total for one in listed] == [2]
-    for file_id in (ended.output_file_id, batch.input_file_id):
+    for file_id in (found.output_file_id, batch.input_file_id):
         assert client.files.delete(file_id).deleted
     other = six_clients.member()
     for call in (other.batches.retrieve, other.batches.cancel):
@@ -56,8 +49,7 @@ def test_a_sealed_batch_is_cancelled(client, sandbox):
     lines = [line("one", "x", "slow:80000")]
     batch = create(client, sealed_input(client, "gpt-4o-mini-openai", lines))
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
-    sandbox.advance(10)
-    assert over(client, batch).status == "cancelled"
+    assert ended(client, batch, sandbox).status == "cancelled"
 
 
 def test_anthropic_takes_no_file(client):
@@ -98,8 +90,8 @@ def test_lines_in_the_providers_own_format_pass_as_they_are(six_clients, sandbox
     )
     provider = {"provider": "gemini"}
     batch = create(admin, file, extra_body={**provider, "model": "gemini-2.0-flash"})
-    ended = over(admin, batch, extra_query=provider)
-    output = admin.files.content(ended.output_file_id, extra_query=provider).read()
+    found = ended(admin, batch, sandbox, extra_query=provider)
+    output = admin.files.content(found.output_file_id, extra_query=provider).read()
     assert json.loads(output)["custom_id"] == "one"
 
 
@@ -139,7 +131,7 @@ def routes(client, batch_id, file_id):
     yield lambda: create(client, file_id)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40)
 @given(data=st.data())
 def test_a_forged_id_is_one_that_never_existed(sealed_ids, data):
     client, file_id, batch_id = sealed_ids

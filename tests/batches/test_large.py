@@ -23,9 +23,8 @@ def test_ten_thousand_lines_in_flat_memory(six, client, sandbox):
     Path(f"/proc/{six.process.pid}/clear_refs").write_text("5")
     idle_bytes = resident_bytes(six.process.pid, "VmRSS")
     batch = create(client, upload_lines(client, lines))
-    assert eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress")
-    sandbox.advance(60)
-    batch = ended(client, batch)
+    assert eventually(lambda: client.batches.retrieve(batch.id).status == "in_progress", 120)
+    batch = ended(client, batch, sandbox)
     assert resident_bytes(six.process.pid, "VmHWM") - idle_bytes <= MAX_GROWTH_BYTES
     assert batch.status == "completed", batch.to_dict()
     assert (batch.request_counts.completed, batch.request_counts.failed, batch.error_file_id) == (LINES, 0, None)

@@ -6,6 +6,7 @@ import pytest
 
 from tests.support.chats import answer_of, ask, file_part, seen, text_part
 from tests.support.recorder import ANSWER
+from tests.support.sandbox import eventually
 from tests.support.uploads import PDF, refusal, upload
 
 MODELS = ["mini", "four", "other", "azure", "azure-v1", "pair"]
@@ -47,7 +48,7 @@ def test_azures_own_client(gateway, member, sandbox):
         assert client.files.retrieve(file.id).bytes == len(PDF)
         assert [one.id for one in client.files.list()] == [file.id]
         client.files.delete(file.id)
-    assert sandbox.files == []
+    assert eventually(lambda: sandbox.files == [])
 
 
 def test_a_model_name_that_does_not_exist(clients):
@@ -160,5 +161,6 @@ def test_the_provider_is_told_nothing_of_the_caller(recorded_http, recorder):
 
 
 def test_a_verb_that_is_not_possible(gateway, member):
-    answer = httpx.get(f"{gateway.url}/v1/chat/completions", headers={"authorization": f"Bearer {member.api_key}"})
+    headers = {"authorization": f"Bearer {member.api_key}"}
+    answer = httpx.get(f"{gateway.url}/v1/chat/completions", headers=headers, timeout=60)
     refusal(answer, 405, "method_not_allowed")

@@ -9,7 +9,7 @@ from tests.support.recorder import endless, silence
 from tests.support.sandbox import eventually
 from tests.support.wire import Line
 
-SECONDS = 5
+SECONDS = 60
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -40,3 +40,5 @@ def test_the_log_says_that_the_caller_left(recorded_gateway, recorded_member, re
         assert recorder.arrived.wait(SECONDS)
         recorded_gateway.log.clear()
     assert eventually(lambda: any(json.loads(entry).get("status") == 499 for entry in list(recorded_gateway.log)))
+    # Whoever is recorded next is not to be taken for this one.
+    assert recorder.hung_up.wait(SECONDS)

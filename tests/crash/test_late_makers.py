@@ -25,24 +25,29 @@ async def test_a_replica_that_two_make_is_there_once(world, provider, model_name
         message = {"role": "user", "content": [text_part("Which?"), file_part(file.id)]}
         return await client.chat.completions.create(model=model_name, messages=[message])
 
-    async def second_one_makes():
-        return sandbox.calls(f"{provider}.upload_file") == calls + 2
+    async def called(operation, times):
+        """Wait for so many calls more than there were."""
 
-    async def first_one_makes():
-        return sandbox.calls(f"{provider}.upload_file") == calls + 1
+        async def are_there():
+            return sandbox.calls(f"{provider}.{operation}") == before.get(f"{provider}.{operation}", 0) + times
+
+        await until(are_there)
 
     with world.start() as gateway:
         async with openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=MASTER_KEY) as client:
             form = {"purpose": "user_data", "extra_body": {"target_model_names": "claude-sonnet"}}
             file = await client.files.create(file=("twice.pdf", PDF), **form)
-            for operation, seconds in (("upload_file", 2), ("upload_file", 1.5), ("delete_file", 2.5)):
-                sandbox.fault(provider, operation, delay_seconds=seconds, account=account)
-            calls = sandbox.calls(f"{provider}.upload_file")
+            for operation in ("upload_file", "upload_file", "delete_file"):
+                sandbox.fault(provider, operation, delay_seconds=600, account=account)
+            before = sandbox.state()["requests"]
             asked = asyncio.create_task(chat())
-            await until(first_one_makes)
+            await called("upload_file", 1)
             await world.end_leases()
-            await until(second_one_makes)
-            await world.come_to_rest()
+            await called("upload_file", 2)
+            sandbox.release()
+            await called("delete_file", 1)
             assert sha256(PDF) in answer_of(await asked)
+            sandbox.release()
+            await world.come_to_rest()
             await client.files.delete(file.id)
             await world.come_to_rest()

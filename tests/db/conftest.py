@@ -1,19 +1,18 @@
 """A migrated database of the test's own."""
 
-import asyncio
 import contextlib
 
 import pytest
 
-from app.db import migrations
 from app.db.session import Database
+from tests.conftest import migrated_database
 
 
 @pytest.fixture
-async def own_url(empty_database_url):
+async def own_url(postgres_url):
     """A database with this version's schema and no rows but the default team's."""
-    await asyncio.to_thread(migrations.upgrade, empty_database_url)
-    return empty_database_url
+    async with migrated_database(postgres_url) as url:
+        yield url
 
 
 @pytest.fixture

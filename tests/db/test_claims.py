@@ -33,14 +33,14 @@ async def due(own):
     return made
 
 
-async def claimed(database, *, lease_seconds=60.0, limit=10):
+async def claimed(database, *, lease_seconds=3600.0, limit=10):
     async with database.write() as writer:
         rows = await claim_due(writer, replicas, DELETING, lease_seconds=lease_seconds, limit=limit)
     return [row["id"] for row in rows]
 
 
 async def test_only_what_is_due_and_matches_is_claimed(own, due):
-    (ripe, *_) = await due(5, None, -60)
+    (ripe, *_) = await due(5, None, -3600)
     await due(5, state="pending")
     assert await claimed(own) == [ripe]
     assert await claimed(own) == []
@@ -48,11 +48,11 @@ async def test_only_what_is_due_and_matches_is_claimed(own, due):
 
 async def test_a_claim_counts_an_attempt_and_moves_the_due_time_by_the_lease(own, due):
     (one,) = await due(5)
-    await claimed(own, lease_seconds=100)
+    await claimed(own, lease_seconds=10_000)
     async with own.read() as reader:
         row = await reader.first(select(replicas).where(replicas.c.id == one))
     assert row["attempts"] == 1
-    assert timedelta(seconds=95) < row["due_at"] - datetime.now(UTC) <= timedelta(seconds=100)
+    assert timedelta(seconds=9_800) < row["due_at"] - datetime.now(UTC) <= timedelta(seconds=10_000)
 
 
 async def test_the_longest_due_come_first(own, due):
@@ -63,7 +63,7 @@ async def test_the_longest_due_come_first(own, due):
 
 async def test_when_the_lease_has_passed_the_row_is_due_again(own, due):
     (one,) = await due(5)
-    assert await claimed(own, lease_seconds=60) == [one]
+    assert await claimed(own, lease_seconds=3000) == [one]
     assert await claimed(own) == []
     async with own.write() as writer:
         # An hour later.

@@ -191,7 +191,7 @@ async def _replayed(steps):
 # --- over a real connection -------------------------------------------------------------------------------------
 
 
-async def until(probe, seconds=15.0):
+async def until(probe, seconds=120.0):
     """Poll an async probe until it is true; its last answer."""
     deadline = time.monotonic() + seconds
     while not (answer := await probe()) and time.monotonic() < deadline:
@@ -200,8 +200,9 @@ async def until(probe, seconds=15.0):
 
 
 @pytest.fixture
-async def listened(own):
-    """A cache that a real listener feeds."""
+async def listened(own, monkeypatch):
+    """A cache that a real listener feeds, whom no pause of a busy machine makes lose its connection."""
+    monkeypatch.setattr("app.db.notify.HEARTBEAT_SECONDS", 120)
     cache = NotifiedCache(CHANNEL, 100)
     task = asyncio.create_task(listen(own, [cache]))
     assert await kept(cache, "first")

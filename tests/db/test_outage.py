@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.db.embedded import EmbeddedPostgres
 from app.db.notify import NotifiedCache, listen
-from app.db.session import Database
+from app.db.session import POOL_WAIT_SECONDS, Database
 from app.errors import Overloaded
 from tests.db.test_notify import CHANNEL, kept, until
 from tests.support.processes import family
@@ -31,9 +31,17 @@ def server(data_dir):
 
 @pytest.fixture
 async def opened(server, monkeypatch):
-    monkeypatch.setattr("app.db.session.POOL_WAIT_SECONDS", PATIENCE_SECONDS)
     monkeypatch.setattr("app.db.session.LOOK_SECONDS", 0.05)
     database = Database(server.url)
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def impatient(monkeypatch, opened):
+    """The same, with less patience."""
+    monkeypatch.setattr("app.db.session.POOL_WAIT_SECONDS", PATIENCE_SECONDS)
+    database = Database(opened.url.render_as_string(hide_password=False))
     yield database
     await database.close()
 
@@ -41,16 +49,21 @@ async def opened(server, monkeypatch):
 @contextlib.contextmanager
 def hanging(server):
     """All processes of the server stand still until the block ends."""
-    directory = str(server.data_dir)
-    (postmaster,) = [pid for pid in family(os.getpid()) if directory in Path(f"/proc/{pid}/cmdline").read_text()]
+    postmaster = int((server.data_dir / "postgres/postmaster.pid").read_text().split()[0])
+    os.kill(postmaster, signal.SIGSTOP)
     pids = [postmaster, *family(postmaster)]
-    for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+    _tell(signal.SIGSTOP, pids)
     try:
         yield
     finally:
-        for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+        _tell(signal.SIGCONT, pids)
+
+
+def _tell(number, pids):
+    for pid in pids:
+        # One may have been about to end.
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 async def backend(database):
@@ -64,19 +77,19 @@ async def answers(database):
         return await backend(database) is not None
 
 
-async def seconds_to_refuse(database):
+async def seconds_to_refuse(database, times=1):
     started = time.monotonic()
-    with pytest.raises(Overloaded):
-        await backend(database)
+    for _ in range(times):
+        with pytest.raises(Overloaded):
+            await backend(database)
     return time.monotonic() - started
 
 
-async def test_a_database_that_hangs_is_waited_for_once(opened, server):
+async def test_a_database_that_hangs_is_waited_for_once(impatient, server):
     with hanging(server):
-        assert await seconds_to_refuse(opened) >= PATIENCE_SECONDS
-        for _ in range(20):
-            assert await seconds_to_refuse(opened) < PATIENCE_SECONDS / 2
-    assert await until(lambda: answers(opened))
+        assert await seconds_to_refuse(impatient) >= PATIENCE_SECONDS
+        assert await seconds_to_refuse(impatient, times=100) < 100 * PATIENCE_SECONDS / 2
+    assert await until(lambda: answers(impatient))
 
 
 async def test_a_listener_that_hears_nothing_tells_that_the_database_hangs(opened, server, monkeypatch):
@@ -84,7 +97,13 @@ async def test_a_listener_that_hears_nothing_tells_that_the_database_hangs(opene
     cache = NotifiedCache(CHANNEL, 100, remember_seconds=60)
     listening = asyncio.create_task(listen(opened, [cache]))
     assert await kept(cache, "first")
-    before = await backend(opened)
+
+    async def found():
+        # So short a heartbeat may miss a beat.
+        with contextlib.suppress(Overloaded):
+            return await backend(opened)
+
+    before = await until(found)
 
     async def lost():
         return cache.get("first") is None
@@ -92,17 +111,16 @@ async def test_a_listener_that_hears_nothing_tells_that_the_database_hangs(opene
     with hanging(server):
         assert await until(lost)
         # The pool's connection would hang for as long as a statement may take.
-        assert await seconds_to_refuse(opened) < PATIENCE_SECONDS / 2
+        assert await seconds_to_refuse(opened, times=100) < 100 * POOL_WAIT_SECONDS / 2
         assert await cache.get_or_load("first", lambda: backend(opened)) == 1
-    assert await until(lambda: answers(opened))
-    assert await backend(opened) != before
+    assert await until(found) not in (None, before)
     assert await kept(cache, "first")
     listening.cancel()
     await asyncio.wait({listening})
 
 
 async def test_a_connection_from_before_an_outage_is_not_used_again(opened, server):
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         await asyncio.gather(*(backend(opened) for _ in range(5)))
         server.stop()
         assert not await answers(opened)
@@ -113,9 +131,9 @@ async def test_a_connection_from_before_an_outage_is_not_used_again(opened, serv
 
 async def test_a_pool_ends_while_its_database_hangs(server):
     database = Database(server.url)
-    assert await answers(database)
+    assert await until(lambda: answers(database))
     with hanging(server):
-        await asyncio.wait_for(database.close(), 5)
+        await asyncio.wait_for(database.close(), 60)
 
 
 async def test_a_server_that_refuses_is_no_server_that_hangs(server):

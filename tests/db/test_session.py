@@ -49,9 +49,9 @@ async def test_a_broken_connection_is_overloaded_and_the_next_one_works(own):
 
 async def test_a_pool_that_is_used_up_is_overloaded(own, monkeypatch):
     monkeypatch.setattr("app.db.session.POOL_CONNECTIONS", 1)
-    monkeypatch.setattr("app.db.session.POOL_WAIT_SECONDS", 0.1)
+    monkeypatch.setattr("app.db.session.POOL_WAIT_SECONDS", 1)
     database = Database(own.url.render_as_string(hide_password=False))
     async with database.read(), database.read():
         with pytest.raises(Overloaded):
-            await asyncio.wait_for(names(database), 5)
+            await asyncio.wait_for(names(database), 60)
     await database.close()

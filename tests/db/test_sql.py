@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from app.db import readonly
+from app.errors import GatewayError
 from tests.support.processes import run_cli
 
 VIEWS = ("file_mappings", "replica_backlog", "orphan_suspects", "team_usage")
@@ -57,8 +59,14 @@ def test_a_table_has_its_columns_even_without_rows(asked):
         "",
     ],
 )
-def test_it_does_nothing_else(asked, statement):
-    done = asked(statement)
+async def test_it_does_nothing_else(database, statement):
+    with pytest.raises(GatewayError, match=r"\Athe statement was refused: ") as refused:
+        await readonly.select(database, statement)
+    assert "Traceback" not in str(refused.value)
+
+
+def test_a_refusal_is_told(asked):
+    done = asked("DELETE FROM keys")
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("filemux: the statement was refused: ")
     assert "Traceback" not in done.stderr
@@ -76,6 +84,9 @@ ESCAPES = {
 
 
 @pytest.mark.parametrize("statement", ESCAPES.values(), ids=ESCAPES)
-def test_it_cannot_escape_the_role(asked, statement):
-    done = asked(statement)
-    assert "team-default" not in done.stdout + done.stderr, "a table's rows came through"
+async def test_it_cannot_escape_the_role(database, statement):
+    try:
+        told = str(await readonly.select(database, statement))
+    except GatewayError as refused:
+        told = str(refused)
+    assert "team-default" not in told, "a table's rows came through"

@@ -93,4 +93,4 @@ def test_a_lost_answer_leaves_no_orphan(client, sandbox, model_name):
         assert {target["state"] for target in file.filemux["targets"]} == {"stored"}
         assert len(sandbox.files) == len(MODEL_NAMES)
         client.files.delete(file.id)
-    assert eventually(lambda: not sandbox.files, seconds=30)
+    assert eventually(lambda: not sandbox.files, 120)

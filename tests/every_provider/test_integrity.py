@@ -63,7 +63,7 @@ def test_damaged_bytes_that_cannot_be_deleted_at_once_are_deleted_later(client, 
         upload(client, model_name, content)
     assert len(sandbox.files) == 1
     sandbox.heal()
-    assert eventually(lambda: not sandbox.files, seconds=30)
+    assert eventually(lambda: not sandbox.files, 120)
 
 
 @pytest.mark.parametrize("model_name", ["gemini-2.0-flash", "nova-lite"])

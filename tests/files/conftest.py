@@ -5,7 +5,6 @@ import uuid
 
 import pytest
 import yaml
-from sqlalchemy import text
 
 from tests.conftest import Clients, configuration
 from tests.support.processes import Gateway
@@ -29,15 +28,6 @@ def filename():
 @pytest.fixture
 def rows(database):
     return Rows(database)
-
-
-@pytest.fixture(autouse=True)
-async def nothing_is_owed(database):
-    """What a test has left to be made again is not made in the middle of the next one."""
-    yield
-    owed = "state = 'failed' OR (state = 'pending' AND attempts = 0)"
-    async with database.write() as writer:
-        await writer.execute(text(f"DELETE FROM replicas WHERE {owed}"))
 
 
 @pytest.fixture

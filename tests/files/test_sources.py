@@ -138,11 +138,12 @@ async def test_a_gateway_with_another_data_directory_leaves_them_alone(
 
 @pytest.mark.parametrize("size", [100, 3 * MIB])
 async def test_a_failed_upload_keeps_nothing(member, sandbox, place, rows, filename, size):
-    sandbox.fault("azure", "upload_file", status=400, delay_seconds=1)
+    sandbox.fault("azure", "upload_file", status=400, delay_seconds=600)
     with ThreadPoolExecutor(1) as pool:
         failing = pool.submit(upload, member, content=b"x" * size, filename=filename)
         # Kept while the providers are at it, for a crash must not lose what they have.
         assert eventually(lambda: place.kept)
+        sandbox.release()
         assert isinstance(failing.exception(), openai.BadRequestError)
     assert await rows.forgotten(filename)
     assert place.is_empty()
@@ -159,12 +160,14 @@ async def test_a_client_that_leaves_in_the_middle_of_the_file(keeping_gateway, m
 
 @pytest.mark.parametrize("size", [100, 3 * MIB])
 async def test_a_client_that_leaves_before_the_answer(keeping_gateway, member, sandbox, place, rows, filename, size):
-    sandbox.fault("azure", "upload_file", delay_seconds=2)
+    sandbox.fault("azure", "upload_file", delay_seconds=600)
     body = PURPOSE + TARGETS + file_part(b"x" * size, filename) + CLOSING
     with Line(keeping_gateway.url) as line:
         line.send_head("POST", "/v1/files", member.api_key, content_type=FORM_TYPE, content_length=len(body))
         line.send(body)
         assert eventually(lambda: place.kept)
+        line.hang_up()
+    sandbox.release()
     assert await rows.forgotten(filename)
     assert eventually(place.is_empty)
 

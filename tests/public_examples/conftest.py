@@ -52,8 +52,12 @@ def finished(sandbox):
     """`finished(retrieve)`: the batch at its end; the pages look every five seconds, here the clock is put on."""
 
     def finished(retrieve):
-        sandbox.advance(10)
-        batch = eventually(lambda: (found := retrieve()).status in ENDED and found) or retrieve()
+        def look():
+            sandbox.advance(1)
+            found = retrieve()
+            return found if found.status in ENDED else None
+
+        batch = eventually(look, 120) or retrieve()
         assert batch.status == "completed", batch
         return batch
 

@@ -104,7 +104,7 @@ def test_download_file_content(client, provider):
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_create_a_batch(client, provider):
-    batch = created(client, provider)
+    batch = created(client, provider, texts=("slow:600 Hello!", "slow:600 Hi"))
     assert batch.object == "batch"
     assert batch.status in ("validating", "in_progress")
     assert batch.endpoint == CHAT

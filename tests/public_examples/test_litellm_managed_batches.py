@@ -5,7 +5,6 @@ import json
 import pytest
 
 from tests.public_examples.pages import CHAT, answers, jsonl
-from tests.support.sandbox import eventually
 
 
 @pytest.fixture
@@ -67,11 +66,10 @@ def test_cancel_a_batch(client):
     assert client.batches.cancel(batch.id).status in ("cancelling", "cancelled")
 
 
-def test_end_to_end_example(client, batch_input_file, tmp_path):
+def test_end_to_end_example(client, batch_input_file, finished, sandbox, tmp_path):
     batch = created(client, batch_input_file)
-    found = client.batches.retrieve(batch.id)
     # The page looks only once; whoever waits gets the file.
-    found = eventually(lambda: (one := client.batches.retrieve(batch.id)).output_file_id and one) or found
+    found = finished(lambda: client.batches.retrieve(batch.id))
     output_file_id = found.output_file_id or found.error_file_id
     lines = client.files.content(output_file_id).text.strip().split("\n")
     output = tmp_path / "unified_batch_output.json"
@@ -80,5 +78,6 @@ def test_end_to_end_example(client, batch_input_file, tmp_path):
     listed = client.batches.list(extra_query={"target_model_names": "gpt-4o-batch"})
     assert batch.id in [one.id for one in listed.data]
     # Too late by then, which OpenAI answers with a conflict; the page comes to it at once.
+    sandbox.fault("azure", "create_batch", status=429, times=-1)
     another = created(client, batch_input_file)
     assert client.batches.cancel(another.id).status in ("cancelling", "cancelled")

@@ -4,6 +4,7 @@ import openai
 import pytest
 
 from tests.support.chats import answer_of, ask, file_part, seen, text_part
+from tests.support.sandbox import eventually
 from tests.support.uploads import PDF
 
 QUESTION = "What is in this recording?"
@@ -74,7 +75,7 @@ def test_retrieve_a_file(client):
 
 def test_delete_a_file(client, sandbox):
     assert client.files.delete(file_id=stored(client).id).deleted
-    assert sandbox.files == []
+    assert eventually(lambda: not sandbox.files)
 
 
 def test_list_files(client):

@@ -12,12 +12,14 @@ from tests.conftest import MASTER_KEY, connected
 from tests.readme.markdown import ROOT, blocks, tables
 from tests.support.batches import create, ended, line, upload_lines
 from tests.support.sandbox import Switchboard
+from tests.support.world import until
 
 PAGE = ROOT / "docs" / "sql.md"
 QUERIES = blocks(PAGE, "sql")
 VIEWS = ["file_mappings", "replica_backlog", "source_backlog", "orphan_suspects", "batch_mappings", "team_usage"]
 SAMPLE_FILE_ID = "file-mux-0199f5c0a1b27c3d8e4f5a6b7c8d9e0f"
 SAMPLE_PROVIDER_FILE_ID = "file-AbCdEf123456"
+REASON = "the provider answered 503"
 
 
 async def columns_of(connection, relation):
@@ -63,11 +65,19 @@ async def file_id(sdk, switchboard, database_url):
     switchboard.fault("azure", "upload_file", status=400)
     refused = _upload(sdk)
     switchboard.fault("openai", "delete_file", status=503, times=-1)
-    assert sdk.files.delete(_upload(sdk)).deleted
-    left = _upload(sdk)
+    waiting, left = _upload(sdk), _upload(sdk)
+    assert sdk.files.delete(waiting).deleted
     assert sdk.files.delete(left).deleted
     suspects = [{"provider_file_id": "file-1", "filename": "report.pdf", "bytes": 8, "created_at": 1767225600}]
     async with connected(database_url) as connection:
+
+        async def are_refused():
+            rows = await connection.fetch(
+                "SELECT last_error FROM replica_backlog WHERE file_id = ANY($1)", [waiting, left]
+            )
+            return [row["last_error"] for row in rows] == [REASON] * 2
+
+        await until(are_refused)
         suspected = "UPDATE replicas SET suspects = $2 WHERE file_id = $1 AND state = 'failed'"
         assert await connection.execute(suspected, refused, json.dumps(suspects)) == "UPDATE 1"
         blocked = "UPDATE replicas SET account = 'gone', blocked = true, due_at = NULL WHERE file_id = $1"
@@ -96,8 +106,9 @@ async def test_the_readonly_role_reads_the_views_and_nothing_else(database):
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=range(1, len(QUERIES) + 1))
-async def test_each_question_has_an_answer(query, file_id, switchboard, database):
-    provider_file_id = switchboard.files[0]["id"]
+async def test_each_question_has_an_answer(query, file_id, database):
+    own = f"SELECT provider_file_id FROM file_mappings WHERE file_id = '{file_id}' LIMIT 1"
+    _, [[provider_file_id]] = await readonly.select(database, own)
     query = query.replace(SAMPLE_FILE_ID, file_id).replace(SAMPLE_PROVIDER_FILE_ID, provider_file_id)
     _, rows = await readonly.select(database, query)
     assert rows
@@ -105,4 +116,4 @@ async def test_each_question_has_an_answer(query, file_id, switchboard, database
 
 async def test_the_reason_of_a_delay_is_told(file_id, database):
     _, rows = await readonly.select(database, "SELECT last_error FROM replica_backlog WHERE state = 'deleting'")
-    assert ["the provider answered 503"] in rows
+    assert [REASON] in rows

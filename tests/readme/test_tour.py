@@ -36,7 +36,7 @@ class Tour:
             cwd=self.directory,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
             check=False,
         )
         assert done.returncode == 0, done.stderr
@@ -88,8 +88,18 @@ def test_batches(tour):
 def test_node(tour):
     if shutil.which("npm") is None:
         pytest.skip("there is no npm")
-    install = ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", "--fetch-retries=0", NODE_SDK]
-    installed = subprocess.run(install, cwd=tour.directory, capture_output=True, text=True, timeout=120, check=False)
+    install = [
+        "npm",
+        "install",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel=error",
+        "--fetch-retries=0",
+        "--fetch-timeout=60000",
+    ]
+    installed = subprocess.run(
+        [*install, NODE_SDK], cwd=tour.directory, capture_output=True, text=True, timeout=600, check=False
+    )
     if installed.returncode != 0:
         pytest.skip(f"npm does not get {NODE_SDK}: {installed.stderr[-300:]}")
     [block] = blocks(README, "js")

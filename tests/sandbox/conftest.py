@@ -35,7 +35,7 @@ def sandbox() -> Iterator[Sandbox]:
     ):
         yield Sandbox(process.stdout.readline().split()[-1], Path(temporary))
         process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
         assert [*Path(temporary).iterdir()] == []
 
 

@@ -106,7 +106,7 @@ async def test_bytes_that_come_meanwhile_are_lost(http, sandbox: Sandbox, switch
         yield _PIECE[:1000]
 
     sending = asyncio.create_task(send(0, content()))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(120):
         while not any(path.stat().st_size for path in sandbox.blobs()):  # the sandbox has begun to store them
             await switchboard.requests()
     await switchboard.forget()

@@ -16,6 +16,7 @@ from app.sandbox import sample_path
 from app.sandbox.config import sandbox_configuration
 from app.sandbox.main import PROVIDERS
 from tests.sandbox.conftest import Sandbox
+from tests.support.processes import free_port
 
 _COMMAND = [sys.executable, "-m", "app.sandbox"]
 # Starts a sandbox as its child, passes its line on, and waits to be killed.
@@ -28,8 +29,7 @@ sys.stdin.read()
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_says_where_it_listens_and_ends_cleanly(tmp_path, number):
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    port = free_port()
     with subprocess.Popen(
         [*_COMMAND, "--port", str(port)],
         stdout=subprocess.PIPE,
@@ -41,7 +41,7 @@ def test_it_says_where_it_listens_and_ends_cleanly(tmp_path, number):
         with urlopen(f"http://127.0.0.1:{port}/_sandbox/state") as answer:
             assert answer.status == 200
         process.send_signal(number)
-        assert process.wait(10) == 0
+        assert process.wait(120) == 0
         assert (process.stdout.read(), process.stderr.read()) == ("", "")
     assert [*tmp_path.iterdir()] == []
 

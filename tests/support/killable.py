@@ -21,7 +21,7 @@ class Killable:
 
     def start(self):
         self._gateway = self.world.start()
-        options = {"api_key": MASTER_KEY, "max_retries": 0, "timeout": 30}
+        options = {"api_key": MASTER_KEY, "max_retries": 0, "timeout": 120}
         self.client = openai.AsyncOpenAI(base_url=f"{self._gateway.url}/v1", **options)
 
     async def kill(self):

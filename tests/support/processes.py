@@ -4,11 +4,17 @@ import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections import deque
 from pathlib import Path
+
+from httpx._config import DEFAULT_TIMEOUT_CONFIG
+
+# httpx gives a server up that is silent for 5 s, as one may be whose machine is busy.
+DEFAULT_TIMEOUT_CONFIG.connect = DEFAULT_TIMEOUT_CONFIG.read = DEFAULT_TIMEOUT_CONFIG.write = 120.0
 
 OURS = ("FILEMUX_", "DATABASE_URL", "PROMETHEUS_MULTIPROC_DIR", "OPENAI_", "AZURE_")
 
@@ -17,6 +23,13 @@ def clean_environment(**ours):
     """This process's environment without anything that configures filemux, and then `ours`."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(OURS)}
     return {**kept, **{name: str(value) for name, value in ours.items()}}
+
+
+class Log(deque):
+    """The last lines; they can be walked through while others are added."""
+
+    def __iter__(self):
+        return iter([*super().__iter__()])
 
 
 class Running:
@@ -31,7 +44,7 @@ class Running:
             text=True,
             cwd=Path(__file__).parents[2],
         )
-        self.log = deque(maxlen=10_000)
+        self.log = Log(maxlen=10_000)
         self.said = []
         self._reader = threading.Thread(target=self._read_log, daemon=True)
         self._reader.start()
@@ -47,7 +60,7 @@ class Running:
             if match := re.search(pattern, line):
                 return match
         self.process.wait()
-        self._reader.join(5)
+        self._reader.join(60)
         raise AssertionError(f"ended with {self.process.returncode} before saying {pattern}:\n" + "\n".join(self.log))
 
     def stop(self, number=signal.SIGTERM):
@@ -56,10 +69,10 @@ class Running:
             with contextlib.suppress(ProcessLookupError):
                 self.process.send_signal(number)
         try:
-            status = self.process.wait(45)
+            status = self.process.wait(120)
         finally:
             self.process.kill()
-            self._reader.join(5)
+            self._reader.join(60)
             self.process.stdout.close()
             self.process.stderr.close()
         return status
@@ -84,17 +97,17 @@ class Gateway(Running):
 
 
 class SandboxProcess(Running):
-    """`python -m app.sandbox`."""
+    """The sandbox, of which delays can be released."""
 
     def __init__(self):
-        super().__init__("app.sandbox", "--port", "0")
+        super().__init__("tests.support.releasing")
         self.url = self.wait_for(r"sandbox listening on (\S+)")[1]
 
 
-def run_cli(*arguments, timeout=60, **environment):
+def run_cli(*arguments, timeout=180, program=("-m", "app.cli"), **environment):
     """`filemux ARGUMENTS` to its end: a CompletedProcess with text output."""
     return subprocess.run(
-        [sys.executable, "-m", "app.cli", *map(str, arguments)],
+        [sys.executable, *program, *map(str, arguments)],
         env=clean_environment(**environment),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -108,12 +121,23 @@ def run_cli(*arguments, timeout=60, **environment):
 def family(pid):
     """The pids of all descendants."""
     found = []
-    for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
-        found += [child, *family(child)]
+    # One that ends meanwhile has none.
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        for child in map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()):
+            found += [child, *family(child)]
     return found
 
 
 def alive(pid):
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     return False
+
+
+def free_port():
+    """A port that stays free until it is taken: below those that the kernel gives to connections, and none that another
+    process of the tests looks at."""
+    for port in range(20_000 + os.getpid() % 1000, 32_000, 1000):
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
+    raise AssertionError("there is no free port")

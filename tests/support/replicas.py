@@ -28,7 +28,7 @@ class Replicas:
             assert await writer.execute(text(statement), {"id": self._file_id})
             await writer.notify(FILES_CHANNEL, self._file_id)
 
-    async def until(self, probe, seconds=20.0):
+    async def until(self, probe, seconds=120.0):
         """The rows once the probe is true of them."""
         deadline = time.monotonic() + seconds
         while not probe(rows := await self.all()):

@@ -44,7 +44,7 @@ class Traces:
         between = "state = 'pending' AND looks > 0 AND due_at < now() + interval '30 seconds'"
         await self._write(f"UPDATE replicas SET due_at = now() WHERE {OF_FILES} AND {between}")
 
-    async def come_to_rest(self, *, hurried=False, seconds=30.0):
+    async def come_to_rest(self, *, hurried=False, seconds=120.0):
         """Wait until nothing is due, and check the promise; the ids of the ready files.
 
         Where the providers are known to be idle, the waits between two looks can be ended: `hurried`.

@@ -18,6 +18,16 @@ class Rows:
             "SELECT * FROM file_mappings WHERE filename = :name ORDER BY model_name, account", filename
         )
 
+    async def failed(self, filename, account):
+        """The file's row of `replica_backlog` at an account where it has failed, between two tries."""
+        deadline = time.monotonic() + 60
+        while True:
+            rows = [row for row in await self.backlog(filename) if row["account"] == account]
+            if [row["state"] for row in rows] == ["failed"]:
+                return rows[0]
+            assert time.monotonic() < deadline, rows
+            await asyncio.sleep(0.02)
+
     async def backlog(self, filename):
         """The file's rows of `replica_backlog`."""
         statement = "SELECT b.* FROM replica_backlog b JOIN files f ON f.id = b.file_id WHERE f.filename = :name"

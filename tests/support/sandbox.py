@@ -29,6 +29,10 @@ class Switchboard:
         """Take every fault away."""
         self._http.delete("/_sandbox/faults").raise_for_status()
 
+    def release(self):
+        """Let go what faults delay or slow down at this moment."""
+        self._http.delete("/_sandbox/delays").raise_for_status()
+
     def advance(self, seconds):
         """Move the providers' clock forward."""
         self._http.post("/_sandbox/clock", json={"advance_seconds": seconds}).raise_for_status()

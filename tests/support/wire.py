@@ -10,7 +10,7 @@ class Line:
 
     def __init__(self, url):
         parts = urlsplit(url)
-        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=20)
+        self._socket = socket.create_connection((parts.hostname, parts.port), timeout=60)
         self._host = parts.netloc
 
     def send_head(self, verb, path, key, **headers):
@@ -32,6 +32,13 @@ class Line:
         while wanted not in received and (data := self._socket.recv(65_536)):
             received += data
         return bytes(received)
+
+    def hang_up(self):
+        """Leave, and return once the server has noticed: it then closes its side too."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_WR)
+            while self._socket.recv(65_536):
+                pass
 
     def __enter__(self):
         return self

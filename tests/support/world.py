@@ -37,7 +37,7 @@ WHERE r.state = 'stored' AND (r.expires_at IS NULL OR r.expires_at > now() + $1 
 """
 
 
-async def until(probe, seconds=90.0):
+async def until(probe, seconds=120.0):
     """Poll until the probe, which awaits, is true."""
     deadline = time.monotonic() + seconds
     while not await probe():
