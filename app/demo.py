@@ -34,9 +34,9 @@ from app.sandbox import sample_path
 from app.settings import Environment, Settings
 
 # What must be gone is given this long, the worker's retries included.
-GONE_SECONDS = 15.0
+GONE_SECONDS = 60.0
 # A simulated batch runs for three seconds.
-BATCH_SECONDS = 30.0
+BATCH_SECONDS = 120.0
 MAPPING_COLUMNS = "model_name, provider, account, provider_file_id, state, bytes"
 
 console = Console()

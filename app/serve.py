@@ -157,7 +157,7 @@ class _Worker:
         self._start()
 
     def _start(self) -> None:
-        self._started = time.monotonic()
+        self._started, self._ready = time.monotonic(), False
         descriptor = self._listener.fileno()
         command = [sys.executable, "-m", "app.serve", str(descriptor)]
         # A group of its own: Ctrl-C is for the parent alone, which then ends the workers in order.
@@ -165,18 +165,24 @@ class _Worker:
         self.process = start_child(command, signal.SIGTERM, **options)
 
     def wait_ready(self) -> None:
-        assert self.process.stdout is not None
-        if not self.process.stdout.readline():
+        if not self._was_ready():
             raise SettingsError("a worker did not start; its log is above", file="--workers")
 
     def replace_if_dead(self) -> None:
         if self.process.poll() is None:
             return
-        if time.monotonic() - self._started < EARLY_SECONDS:
+        # How long a broken one takes to fail says only how fast the machine is.
+        if not self._was_ready() or time.monotonic() - self._started < EARLY_SECONDS:
             raise SettingsError(f"a worker ended at once with status {self.process.returncode}", file="--workers")
         # Else its gauges would stay as it left them.
         mark_process_dead(self.process.pid, self._environment["PROMETHEUS_MULTIPROC_DIR"])  # type: ignore[no-untyped-call]
         self._start()
+
+    def _was_ready(self) -> bool:
+        """Whether it has said that it listens; that of one that lives is waited for."""
+        assert self.process.stdout is not None
+        self._ready = self._ready or bool(self.process.stdout.readline())
+        return self._ready
 
 
 def _handed_down(found: Settings) -> dict[str, str]:
