@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Any
 
 from starlette.requests import Request
@@ -18,7 +17,7 @@ from app.access.idempotency import REPLAYED_HEADER, Claim, KeyTaken
 from app.batches import queries
 from app.batches.body import BatchCreate
 from app.batches.direct.create import create_direct
-from app.batches.inline import MAX_INLINE_BYTES, inline_file
+from app.batches.inline import MAX_INLINE_BYTES, kept, spooled
 from app.batches.plan import Part, Plan
 from app.batches.read import with_parts
 from app.db.session import Row
@@ -26,7 +25,7 @@ from app.errors import BadRequest, NoSuchFile
 from app.files.batch_input import inspected
 from app.files.content import open_content
 from app.files.leases import LEASE_SECONDS
-from app.files.made import require_sources
+from app.files.made import MadeFile, require_sources
 from app.files.read import existing_file
 from app.gateway import Gateway, caller_of, gateway_of
 
@@ -55,16 +54,18 @@ async def create_batch(gateway: Gateway, caller: Caller, body: BatchCreate, clai
     require_sources(gateway, "a batch's results are")
     if claim is not None and await _taken(gateway, claim):
         raise KeyTaken(claim)
-    if body.requests is not None:
-        # Planned before they are kept, so that what is refused leaves nothing.
-        check = partial(_planned, gateway, caller, body)
-        file = await inline_file(gateway, caller, body.requests, body.endpoint, body.model, check)
-    else:
+    if body.requests is None:
         file = await _input(gateway, caller, str(body.input_file_id))
-    async with gateway.database.read() as reader:
-        targets = await queries.input_targets(reader, file["id"])
-    parts, options = _planned(gateway, caller, body, await _facts(gateway, file), targets)
-    batch = await _insert(gateway, caller, body, file, parts, options, claim)
+        async with gateway.database.read() as reader:
+            targets = await queries.input_targets(reader, file["id"])
+        parts = _planned(gateway, caller, body, await _facts(gateway, file), targets)
+        batch = await _insert(gateway, caller, body, file, parts, claim)
+    else:
+        async with spooled(gateway, body.requests, body.endpoint, body.model) as (spool, facts):
+            # Planned before they are kept, so that what is refused leaves nothing.
+            parts = _planned(gateway, caller, body, facts)
+            async with kept(gateway, caller, spool, facts) as made:
+                batch = await _insert(gateway, caller, body, made.row, parts, claim, made)
     if batch["lease"] is not None:
         gateway.batches.start(gateway, batch)
     return batch
@@ -72,13 +73,18 @@ async def create_batch(gateway: Gateway, caller: Caller, body: BatchCreate, clai
 
 def _planned(
     gateway: Gateway, caller: Caller, body: BatchCreate, facts: Mapping[str, Any], targets: Sequence[str] = ()
-) -> tuple[list[Part], dict[str, dict[str, Any]]]:
-    """The parts, and what each provider is told about its own. Raises BadRequest or Forbidden."""
+) -> list[Part]:
+    """Which deployment answers which lines. Raises BadRequest or Forbidden."""
     if facts["endpoint"] != body.endpoint:
         reason = f"the lines are for {facts['endpoint']}, but the batch's endpoint is {body.endpoint}"
         raise BadRequest(reason, param="endpoint", code="url_mismatch")
     parts = Plan(gateway.deployments, caller, facts, targets, body.model).parts()
-    return parts, _options(body, caller, parts)
+    providers = {part.deployment.account.provider_name for part in parts}
+    for field, provider in TOLD_WHERE.items():
+        if getattr(body, field) is not None and provider not in providers:
+            reason = f"{field} is for batches at {provider}; these lines run at {', '.join(sorted(providers))}"
+            raise BadRequest(reason, param=field)
+    return parts
 
 
 async def _input(gateway: Gateway, caller: Caller, file_id: str) -> Row:
@@ -100,29 +106,16 @@ async def _facts(gateway: Gateway, file: Row) -> Mapping[str, Any]:
         return await inspected(content.chunks, "input_file_id")
 
 
-def _options(body: BatchCreate, caller: Caller, parts: Sequence[Part]) -> dict[str, dict[str, Any]]:
-    """By provider, what the body says about its batches. Raises BadRequest for what no part of it is about."""
-    providers = {part.deployment.account.provider_name for part in parts}
-    for field, provider in TOLD_WHERE.items():
-        if getattr(body, field) is not None and provider not in providers:
-            reason = f"{field} is for batches at {provider}; these lines run at {', '.join(sorted(providers))}"
-            raise BadRequest(reason, param=field)
-    told = {"provider_files": caller.provider_files, "job_name": body.job_name, "role_arn": body.role_arn}
-    return {
-        provider: told | {"output_uri": body.output_s3_uri if provider == "bedrock" else body.output_gcs_uri}
-        for provider in providers
-    }
-
-
 async def _insert(
     gateway: Gateway,
     caller: Caller,
     body: BatchCreate,
-    file: Row,
+    file: Row | Mapping[str, Any],
     parts: Sequence[Part],
-    options: Mapping[str, Mapping[str, Any]],
     claim: Claim | None,
+    made: MadeFile | None = None,
 ) -> Row:
+    """Write the batch down, and with it the file that is made of its requests."""
     expires = body.output_expires_after
     batch = {
         "id": ids.new_batch_id(),
@@ -139,15 +132,28 @@ async def _insert(
         # Of many at once the worker begins the rest, as soon as it can.
         "lease": ids.new_lease() if gateway.batches.free else None,
     }
-    rows = [_part_row(batch["id"], part, options) for part in parts]
+    rows = [_part_row(batch["id"], part, _options(body, caller, part)) for part in parts]
     async with gateway.database.write() as writer:
         if claim is not None:
             await idempotency.take(writer, claim, batch["id"])
+        if made is not None:
+            await made.ready(writer)
         await Actor.of(caller).did(writer, "batch.create", batch["id"])
         return await queries.insert_batch(writer, batch, rows, LEASE_SECONDS)
 
 
-def _part_row(batch_id: str, part: Part, options: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+def _options(body: BatchCreate, caller: Caller, part: Part) -> dict[str, Any]:
+    """What a part's provider is told about its batch."""
+    at_bedrock = part.deployment.account.provider_name == "bedrock"
+    return {
+        "provider_files": caller.provider_files,
+        "job_name": body.job_name,
+        "role_arn": body.role_arn,
+        "output_uri": body.output_s3_uri if at_bedrock else body.output_gcs_uri,
+    }
+
+
+def _part_row(batch_id: str, part: Part, options: Mapping[str, Any]) -> dict[str, Any]:
     deployment = part.deployment
     return {
         "id": ids.new_part_id(),
@@ -158,7 +164,7 @@ def _part_row(batch_id: str, part: Part, options: Mapping[str, Mapping[str, Any]
         "provider": deployment.account.provider_name,
         "line_models": list(part.line_models),
         "lines": part.lines,
-        "options": options[deployment.account.provider_name],
+        "options": options,
         "state": "waiting",
     }
 

@@ -1,6 +1,7 @@
 """A batch whose parts have all ended: their results become one output file and one error file, in OpenAI's lines.
 
-The ids of both were chosen when the last part had ended, so whoever writes them, however often, writes the same files.
+Both are kept first, and seen from the transaction on that records the end: whoever is cut off before has made nothing,
+and what the next one finds, which may be less, is told once.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
@@ -19,7 +20,7 @@ from app.batches.parts import account_of
 from app.batches.submit import failed_values, part_errors
 from app.db.session import Row, Rows
 from app.errors import Missing
-from app.files.made import make_file
+from app.files.made import MadeFile, being_made
 from app.files.spool import Spool
 from app.formats.batch_lines import MIME_TYPE, BatchResult
 from app.gateway import Gateway
@@ -44,14 +45,17 @@ async def finish(gateway: Gateway, batch: Row) -> None:
         for part in parts:
             await _collect(gateway, part, results)
         values = _ending(batch, parts) | results.values()
+        made: list[MadeFile] = []
         for column, spool in (("output_file_id", output), ("error_file_id", errors)):
             await spool.finish()
-            if not spool.size_bytes or values["status"] == "failed":
-                values[column] = None
-            else:
-                await make_file(gateway, _file(batch, column), spool)
-    async with gateway.database.write() as writer:
-        await queries.record(writer, batch, values, status="finalizing")
+            if spool.size_bytes and values["status"] != "failed":
+                file, seconds = _file(batch, column), batch["output_expires_after_seconds"]
+                made.append(await stack.enter_async_context(being_made(gateway, file, spool, seconds)))
+                values[column] = made[-1].file_id
+        async with gateway.database.write() as writer:
+            if await queries.record(writer, batch, values, status="finalizing") is not None:
+                for one in made:
+                    await one.ready(writer)
 
 
 class Results:
@@ -146,13 +150,10 @@ def _ending(batch: Row, parts: Rows) -> dict[str, Any]:
 
 
 def _file(batch: Row, column: str) -> dict[str, Any]:
-    seconds = batch["output_expires_after_seconds"]
     return {
-        "id": batch[column],
         "team_id": batch["team_id"],
         "created_by": batch["created_by"],
         "filename": f"{batch['id']}_{column.removesuffix('_file_id')}.jsonl",
         "purpose": "batch_output",
         "mime_type": MIME_TYPE,
-        "expires_at": None if seconds is None else datetime.now(UTC) + timedelta(seconds=seconds),
     }

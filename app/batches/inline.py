@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import orjson
 
-from app import ids
 from app.access.authenticate import Caller
-from app.db.session import Row
 from app.errors import BadRequest
 from app.files.batch_input import inspected
-from app.files.made import make_file
+from app.files.made import MadeFile, being_made
 from app.files.spool import Spool
 from app.files.targets import BATCH_EXPIRY_SECONDS
 from app.formats.batch_lines import MIME_TYPE
@@ -22,32 +20,30 @@ from app.gateway import Gateway
 MAX_INLINE_BYTES = 32 * 1024 * 1024
 
 
-async def inline_file(
-    gateway: Gateway,
-    caller: Caller,
-    requests: Sequence[dict[str, Any]],
-    endpoint: str,
-    model: str | None,
-    check: Callable[[Mapping[str, Any]], object],
-) -> Row:
-    """The requests as a file of purpose `batch`, once `check` has passed what they ask for. Raises BadRequest that
-    names the one that is wrong, or what `check` does."""
+@asynccontextmanager
+async def spooled(
+    gateway: Gateway, requests: Sequence[dict[str, Any]], endpoint: str, model: str | None
+) -> AsyncIterator[tuple[Spool, dict[str, Any]]]:
+    """The requests as lines, and what they ask for. Raises BadRequest that names the one that is wrong."""
     async with Spool(gateway.spool_dir) as spool:
         for line in lines_of(requests, endpoint, model):
             await spool.write(line)
         await spool.finish()
-        facts = await inspected(spool.read(None), "requests")
-        check(facts)
-        file = {
-            "id": ids.new_file_id(),
-            "team_id": caller.team_id,
-            "created_by": caller.key_id,
-            "filename": "requests.jsonl",
-            "purpose": "batch",
-            "mime_type": MIME_TYPE,
-            "expires_at": datetime.now(UTC) + timedelta(seconds=BATCH_EXPIRY_SECONDS),
-        }
-        return await make_file(gateway, file, spool, facts)
+        yield spool, await inspected(spool.read(None), "requests")
+
+
+def kept(
+    gateway: Gateway, caller: Caller, spool: Spool, facts: Mapping[str, Any]
+) -> AbstractAsyncContextManager[MadeFile]:
+    """Keep the lines as a file of purpose `batch`, which is there once it is made ready."""
+    file = {
+        "team_id": caller.team_id,
+        "created_by": caller.key_id,
+        "filename": "requests.jsonl",
+        "purpose": "batch",
+        "mime_type": MIME_TYPE,
+    }
+    return being_made(gateway, file, spool, BATCH_EXPIRY_SECONDS, facts)
 
 
 def lines_of(requests: Sequence[dict[str, Any]], endpoint: str, model: str | None) -> Iterator[bytes]:

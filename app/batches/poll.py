@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from app import ids
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again
@@ -88,12 +87,7 @@ async def _record(gateway: Gateway, batch: Row) -> bool:
         values: dict[str, Any] = {"looked_at": now, **_counts(parts)}
         ended = all(part["state"] in OVER for part in parts)
         if ended:
-            values |= {
-                "status": "finalizing",
-                "finalizing_at": now,
-                "output_file_id": ids.new_file_id(),
-                "error_file_id": ids.new_file_id(),
-            }
+            values |= {"status": "finalizing", "finalizing_at": now}
         await queries.record(writer, batch, values)
     return ended
 

@@ -108,7 +108,6 @@ async def existing_batch(gateway: Gateway, caller: Caller, batch_id: str) -> Row
 
 def shown(batch: Row, parts: Rows | None = None) -> dict[str, Any]:
     """A batch as OpenAI's Batch object, with its parts beside it."""
-    ended = batch["status"] in ENDED
     content: dict[str, Any] = {
         "id": batch["id"],
         "object": "batch",
@@ -117,8 +116,8 @@ def shown(batch: Row, parts: Rows | None = None) -> dict[str, Any]:
         "completion_window": batch["completion_window"],
         "status": batch["status"],
         "errors": {"object": "list", "data": batch["errors"]} if batch["errors"] else None,
-        "output_file_id": batch["output_file_id"] if ended else None,
-        "error_file_id": batch["error_file_id"] if ended else None,
+        "output_file_id": batch["output_file_id"],
+        "error_file_id": batch["error_file_id"],
         "created_at": _unix(batch["created_at"]),
         **{f"{name}_at": _unix(batch[f"{name}_at"]) for name in MOMENTS},
         "request_counts": {

@@ -85,6 +85,11 @@ class Writer(Reader):
         """Run a statement; returns the number of rows it touched."""
         return (await self._connection.execute(statement, values)).rowcount
 
+    async def run(self, statement: Executable, values: Mapping[str, Any]) -> Rows:
+        """The rows that a statement which changes something returns."""
+        result = await self._connection.execute(statement, values)
+        return result.mappings().all() if result.returns_rows else ()
+
     async def notify(self, channel: str, payload: str) -> None:
         """Tell every process once this transaction has committed."""
         await self._connection.execute(
@@ -122,8 +127,7 @@ class Database:
     async def run(self, statement: Executable, values: Mapping[str, Any]) -> Rows:
         """One statement that changes something, a transaction by itself. Raises Overloaded as `write` does."""
         async with self._connected(self._autocommit) as connection:
-            result = await connection.execute(statement, values)
-            return result.mappings().all() if result.returns_rows else ()
+            return await Writer(connection).run(statement, values)
 
     @asynccontextmanager
     async def write(self) -> AsyncIterator[Writer]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
-from app.db.session import Row
+from app import ids
+from app.db.session import Writer
 from app.errors import BadRequest, Overloaded
 from app.files import queries
 from app.files.leases import LEASE_SECONDS, renewing
@@ -23,38 +26,51 @@ def require_sources(gateway: Gateway, what: str) -> None:
         raise BadRequest(reason, code="sources_required")
 
 
-async def make_file(
-    gateway: Gateway, file: Mapping[str, Any], spool: Spool, batch_lines: Mapping[str, Any] | None = None
-) -> Row:
-    """Keep what is spooled as a ready file with no replica; again, with the same id, makes it once. `batch_lines` is
-    what the lines of a batch's input ask for.
+@dataclass(frozen=True, slots=True)
+class MadeFile:
+    """A file whose bytes are kept, and that nobody sees until it is made `ready`. One that never is, is removed."""
 
-    Raises StorageFull or Overloaded.
-    """
-    async with gateway.database.read() as reader:
-        known = await queries.find_file(reader, None, file["id"])
-    if known is not None:
-        return known
-    due_at = datetime.now(UTC) + timedelta(seconds=LEASE_SECONDS)
-    values = {
+    row: Mapping[str, Any]
+    spool: Spool
+    batch_lines: Mapping[str, Any] | None
+
+    @property
+    def file_id(self) -> str:
+        """Its id."""
+        return str(self.row["id"])
+
+    async def ready(self, writer: Writer) -> None:
+        """Make it a file like any other, in the transaction that does what it is made for. Raises Overloaded."""
+        spool = self.spool
+        if not await queries.record_upload(writer, self.file_id, spool.size_bytes, spool.sha256, {}, self.batch_lines):
+            raise Overloaded("the file was given up while it was being kept", retry_after_seconds=1)
+
+
+@asynccontextmanager
+async def being_made(
+    gateway: Gateway,
+    file: Mapping[str, Any],
+    spool: Spool,
+    expires_after_seconds: int | None,
+    batch_lines: Mapping[str, Any] | None = None,
+) -> AsyncIterator[MadeFile]:
+    """Keep what is spooled as a file with no replica, which `ready` finds as long as the block lasts. `batch_lines` is
+    what the lines of a batch's input ask for. Raises StorageFull or Overloaded."""
+    now = datetime.now(UTC)
+    row = {
+        **file,
+        "id": ids.new_file_id(),
         "upload_policy": gateway.options.upload_policy,
         "source": gateway.sources.store,
         "bytes": spool.size_bytes,
-        "created_at": datetime.now(UTC),
-        "expires_at": None,
-        "created_by": None,
-        **file,
+        "created_at": now,
+        "expires_at": None if expires_after_seconds is None else now + timedelta(seconds=expires_after_seconds),
     }
     async with gateway.database.write() as writer:
-        begun = await queries.insert_made(writer, values, due_at)
-    if not begun:
-        raise Overloaded("what an earlier attempt has kept of the file is being removed", retry_after_seconds=1)
-    lease = renewing(gateway.database, partial(replica_queries.renew_lease, file_id=file["id"]))
+        await queries.insert_made(writer, row, now + timedelta(seconds=LEASE_SECONDS))
+    lease = renewing(gateway.database, partial(replica_queries.renew_lease, file_id=row["id"]))
     try:
-        await gateway.sources.keep(file["id"], spool)
-        row = await queries.record_upload(gateway.database, file["id"], spool.size_bytes, spool.sha256, {}, batch_lines)
+        await gateway.sources.keep(row["id"], spool)
+        yield MadeFile(row, spool, batch_lines)
     finally:
         lease.cancel()
-    if row is None:
-        raise Overloaded("the file was given up while it was being kept", retry_after_seconds=1)
-    return row

@@ -117,17 +117,13 @@ async def insert_intent(
         await writer.execute(_INTENT, values)
 
 
-async def insert_made(writer: Writer, file: Mapping[str, Any], due_at: datetime) -> bool:
-    """Commit that the gateway is about to keep a file of its own, or takes up what has begun that in the same store;
-    False while anything else is left of it."""
-    begun = insert(files).values(**file, state="uploading", due_at=due_at)
-    same = and_(files.c.state == "uploading", files.c.source == begun.excluded.source)
-    again = begun.on_conflict_do_update(index_elements=[files.c.id], set_={"due_at": due_at}, where=same)
-    return bool(await writer.execute(again))
+async def insert_made(writer: Writer, file: Mapping[str, Any], due_at: datetime) -> None:
+    """Write down that the gateway is about to keep a file of its own."""
+    await writer.execute(insert(files).values(**file, state="uploading", due_at=due_at))
 
 
 async def record_upload(
-    database: Database,
+    database: Database | Writer,
     file_id: str,
     size_bytes: int,
     sha256: str,

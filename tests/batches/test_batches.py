@@ -1,6 +1,7 @@
 """One batch format for every provider: lines in, one batch, one output."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import openai
 import pytest
@@ -179,3 +180,12 @@ def test_the_same_idempotency_key_makes_one_batch(client, sandbox):
     assert refused.value.code == "idempotency_key_reused"
     ended(client, first, sandbox)
     assert sandbox.calls("openai.create_batch") == 1
+
+
+def test_requests_that_come_several_times_at_once_with_an_idempotency_key_are_kept_once(client):
+    requests = [{"custom_id": "one", "body": line("", "gpt-4o-mini-openai", "Hello")["body"]}]
+    options = {"extra_body": {"requests": requests}, "extra_headers": {"Idempotency-Key": "once"}}
+    with ThreadPoolExecutor(8) as threads:
+        batches = list(threads.map(lambda _: create(client, "", **options), range(8)))
+    assert len({batch.id for batch in batches}) == 1
+    assert [file.id for file in client.files.list(purpose="batch")] == [batches[0].input_file_id]

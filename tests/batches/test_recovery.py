@@ -6,16 +6,16 @@ import uuid
 import httpx
 import openai
 import pytest
-from sqlalchemy import text
 
 from tests.batches.test_batches import MODEL_NAMES
-from tests.conftest import Clients, configuration
+from tests.conftest import Clients, configuration, connected
 from tests.support.batch_rows import BatchRows
 from tests.support.batches import answer_in, create, line, lines_of, upload_lines
 from tests.support.killable import CLAUDE, OPENAI
 from tests.support.sandbox import eventually
 
 SLOW = "slow:80000"
+AS_OF_ANTHROPIC = {"x-api-key": "sk-ant-sandbox", "anthropic-version": "2023-06-01"}
 LINES = [line("claude", CLAUDE, "say one"), line("openai", OPENAI, "say two")]
 
 
@@ -165,31 +165,46 @@ async def test_results_that_expire(client, follow, rows):
     batch = create(client, upload_lines(client, LINES), output_expires_after=expiry)
     await follow(batch).come_to_rest()
     output = client.files.retrieve(client.batches.retrieve(batch.id).output_file_id)
-    assert output.expires_at - output.created_at == pytest.approx(3600, abs=60)
+    assert output.expires_at - output.created_at == 3600
     await rows.expire(output.id)
     assert eventually(lambda: output.id not in [file.id for file in client.files.list()])
     assert await rows.forgotten(output.filename)
 
 
-async def test_an_output_that_another_gateway_has_begun_is_not_made_beside_it(client, sandbox, follow, database):
-    """On a disk of its own, of which only it can remove what it has kept."""
-    sandbox.fault("anthropic", "read_batch_output", status=503, times=-1)
-    batch = create(client, upload_lines(client, LINES[:1]))
+# A sequence counts what is rolled back, too.
+REFUSE = """
+CREATE SEQUENCE refusals;
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM nextval('refusals');
+    RAISE EXCEPTION 'not now';
+END $$;
+CREATE TRIGGER refuse BEFORE UPDATE ON batches
+FOR EACH ROW WHEN (OLD.id = '{}' AND NEW.status = 'completed') EXECUTE FUNCTION refuse();
+"""
+
+
+async def test_results_that_are_gone_before_they_are_written_once_more(client, sandbox, follow, database):
+    """The end could not be recorded, and then the provider had nothing any more: no line is told twice."""
+    batch = create(client, upload_lines(client, LINES))
     rows = follow(batch)
-    sandbox.advance(10)
-    [row] = await rows.until(lambda found: found[0]["status"] == "finalizing", rows.batches)
-    begun = (
-        "INSERT INTO files (id, team_id, filename, purpose, mime_type, state, source) "
-        "SELECT output_file_id, team_id, 'elsewhere', 'batch_output', '', 'uploading', 'disk:elsewhere' "
-        "FROM batches WHERE id = :id"
-    )
-    async with database.write() as writer:
-        await writer.execute(text(begun), {"id": batch.id})
-    sandbox.heal()
-    await rows.until(lambda found: "earlier attempt" in (found[0]["last_error"] or ""), rows.batches)
-    async with database.write() as writer:
-        await writer.execute(text("DELETE FROM files WHERE filename = 'elsewhere'"))
+    await rows.become("running")
+    async with connected(database.url) as connection:
+        await connection.execute(REFUSE.format(batch.id))
+        try:
+            sandbox.advance(10)
+            await rows.until(bool, lambda: connection.fetchval("SELECT is_called FROM refusals"))
+        finally:
+            await connection.execute("DROP FUNCTION refuse CASCADE; DROP SEQUENCE refusals")
+    [at_anthropic] = [one["provider_batch_id"] for one in await rows.parts() if one["provider"] == "anthropic"]
+    address = f"{sandbox.url}/anthropic/v1/messages/batches/{at_anthropic}"
+    httpx.delete(address, headers=AS_OF_ANTHROPIC).raise_for_status()
+    await rows.set(due_at="now()", lease="NULL")
     await rows.come_to_rest()
-    batch = client.batches.retrieve(batch.id)
-    assert batch.output_file_id == row["output_file_id"]
-    assert answer_in(lines_of(client, batch.output_file_id)["claude"]) == "say one"
+    found = client.batches.retrieve(batch.id)
+    files = [found.output_file_id, found.error_file_id]
+    assert sorted(file.id for file in client.files.list(purpose="batch_output")) == sorted(files)
+    output, errors = (lines_of(client, file) for file in files)
+    assert {custom_id: answer_in(one) for custom_id, one in output.items()} == {"openai": "say two"}
+    assert {custom_id: one["error"]["code"] for custom_id, one in errors.items()} == {"claude": "no_result"}
+    assert (found.request_counts.completed, found.request_counts.failed) == (1, 1)

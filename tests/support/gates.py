@@ -12,8 +12,8 @@ DECLARE
     -- What a batch has made is named as its input.
     name text := coalesce(
         (SELECT filename FROM batches JOIN files ON files.id = input_file_id
-         WHERE coalesce(touched->>'batch_id', touched->>'subject', touched->>'id')
-               IN (batches.id, output_file_id, error_file_id)),
+         WHERE coalesce(touched->>'batch_id', touched->>'subject', touched->>'id') = batches.id
+               OR touched->>'filename' IN (batches.id || '_output.jsonl', batches.id || '_error.jsonl')),
         touched->>'filename',
         (SELECT filename FROM files WHERE id = coalesce(touched->>'file_id', touched->>'subject'))
     );
