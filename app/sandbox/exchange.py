@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
 from app.sandbox.faults import Fault
-from app.sandbox.server import Connection, connection_of
+from app.sandbox.server import Connection, connection_of, wait_for_any
 
 # What a TCP receive window would absorb: a line that stalled this long catches up, and no more, so that
 # sleeping too long by a millisecond costs nothing but an idle line saves nothing up.
@@ -23,17 +23,19 @@ _PACED_BYTES = 64 * 1024
 class Pace:
     """Lets bytes pass no faster than a rate, by the deadline of each byte rather than a sleep per chunk."""
 
-    def __init__(self, bytes_per_second: int) -> None:
+    def __init__(self, bytes_per_second: int, released: asyncio.Event) -> None:
         self._bytes_per_second = bytes_per_second
+        self._released = released
         self._due = monotonic()
 
     async def spend(self, count: int, *, last: bool) -> None:
-        """Return when `count` more bytes may have passed; to the moment if they are the last ones."""
+        """Return when `count` more bytes may have passed; to the moment if they are the last ones. At once when the
+        line is released."""
         now = monotonic()
         self._due = max(self._due, now - _SLACK_SECONDS) + count / self._bytes_per_second
         ahead_seconds = self._due - now
         if ahead_seconds > (0 if last else _MIN_SLEEP_SECONDS):
-            await asyncio.sleep(ahead_seconds)
+            await wait_for_any(ahead_seconds, self._released)
 
 
 class Exchange:
@@ -52,13 +54,13 @@ class Exchange:
         self._kill_pid: int | None = None
         self._kill_at: str | None = None
 
-    async def meet(self, fault: Fault, *, uploads: bool) -> None:
+    async def meet(self, fault: Fault, released: asyncio.Event, *, uploads: bool) -> None:
         """Suffer `fault` from here on; when the request uploads a file, its body is what is slow or cut.
 
         Raises ClientDisconnect when the client does not wait for as long as the fault delays, or is killed.
         """
         if fault.delay_seconds:
-            await self._connection.wait_lost(fault.delay_seconds)
+            await wait_for_any(fault.delay_seconds, self._connection.lost, released)
             if self._connection.lost.is_set():
                 raise ClientDisconnect
         self._kill_pid, self._kill_at = fault.kill_pid, fault.kill_at
@@ -66,7 +68,7 @@ class Exchange:
             self._reset()
             raise ClientDisconnect
         self._silent = fault.lose_answer
-        pace = Pace(fault.bytes_per_second) if fault.bytes_per_second else None
+        pace = Pace(fault.bytes_per_second, released) if fault.bytes_per_second else None
         if uploads:
             self._up_pace, self._up_bytes_left = pace, fault.reset_after_bytes
         else:

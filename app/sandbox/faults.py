@@ -1,5 +1,6 @@
 """What can go wrong: faults, and the list that says which request meets which fault."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from typing import Annotated, Literal, Self
@@ -122,6 +123,8 @@ class Faults:
 
     def __init__(self) -> None:
         self._faults: list[Fault] = []
+        # Set when what a fault holds up now is let go; whoever meets one later waits for the next.
+        self.released = asyncio.Event()
 
     def __iter__(self) -> Iterator[Fault]:
         return iter(self._faults)
@@ -133,6 +136,11 @@ class Faults:
     def clear(self) -> None:
         """Go back to health."""
         self._faults.clear()
+
+    def release(self) -> None:
+        """Let go what faults delay or slow down at this moment."""
+        self.released.set()
+        self.released = asyncio.Event()
 
     def take(self, provider: str, operation: str, account: str) -> Fault | None:
         """Return the fault that a request meets, and count it.

@@ -120,7 +120,7 @@ class Operation:
         fault = provider.faults.take(provider.name, name, account)
         corrupts.set(fault is not None and fault.corrupt)
         if fault is not None:
-            await exchange.meet(fault, uploads=name in _UPLOADS)
+            await exchange.meet(fault, provider.faults.released, uploads=name in _UPLOADS)
             if fault.status is not None:
                 return provider.failing(fault.status, fault.retry_after_seconds)
         if not credential or credential.startswith("bad"):

@@ -50,9 +50,17 @@ class Connection:
 
     async def wait_lost(self, timeout_seconds: float | None = None) -> None:
         """Return when the connection is lost, or after the timeout."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_seconds):
-                await self.lost.wait()
+        await wait_for_any(timeout_seconds, self.lost)
+
+
+async def wait_for_any(timeout_seconds: float | None, *events: asyncio.Event) -> None:
+    """Return when one of these is set, or after the timeout."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waiting, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for one in waiting:
+            one.cancel()
 
 
 def connection_of(scope: Scope) -> Connection:

@@ -38,6 +38,7 @@ class Switchboard:
             Route("/faults", self._list_faults, methods=["GET"]),
             Route("/faults", self._add_fault, methods=["POST"]),
             Route("/faults", self._heal, methods=["DELETE"]),
+            Route("/delays", self._release, methods=["DELETE"]),
             Route("/clock", self._advance_clock, methods=["POST"]),
         ]
 
@@ -69,6 +70,10 @@ class Switchboard:
 
     async def _heal(self, _request: Request) -> Response:
         self._faults.clear()
+        return Response(status_code=204)
+
+    async def _release(self, _request: Request) -> Response:
+        self._faults.release()
         return Response(status_code=204)
 
     async def _advance_clock(self, request: Request) -> Response:

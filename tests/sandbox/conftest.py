@@ -55,6 +55,9 @@ class Switchboard:
     async def heal(self) -> None:
         (await self.http.delete("/_sandbox/faults")).raise_for_status()
 
+    async def release(self) -> None:
+        (await self.http.delete("/_sandbox/delays")).raise_for_status()
+
     async def advance(self, seconds: int) -> None:
         (await self.http.post("/_sandbox/clock", json={"advance_seconds": seconds})).raise_for_status()
 

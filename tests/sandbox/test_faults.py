@@ -107,6 +107,18 @@ async def test_chat_and_stream_chat_are_two_operations(client, switchboard: Swit
         await client.chat.completions.create(model="gpt-4o", messages=_MESSAGES, stream=True)
 
 
+@pytest.mark.parametrize("slow", [{"delay_seconds": 600}, {"bytes_per_second": 1}], ids=["delayed", "slow"])
+async def test_what_is_held_up_is_let_go_and_the_faults_remain(openai_client, switchboard: Switchboard, slow):
+    await switchboard.fault(operation="upload_file", **slow, times=2)
+    for _ in range(2):
+        creating = asyncio.create_task(_create(openai_client, bytes(200_000)))
+        while not (await switchboard.requests()).get("openai.upload_file"):
+            assert not creating.done()
+        await switchboard.release()
+        assert (await creating).bytes == 200_000
+        await switchboard.forget()
+
+
 async def test_an_answer_may_come_late(openai_client, switchboard: Switchboard):
     await switchboard.fault(operation="list_files", delay_seconds=0.2)
     began = monotonic()

@@ -97,10 +97,10 @@ class Gateway(Running):
 
 
 class SandboxProcess(Running):
-    """The sandbox, of which delays can be released."""
+    """`python -m app.sandbox`."""
 
     def __init__(self):
-        super().__init__("tests.support.releasing")
+        super().__init__("app.sandbox", "--port", "0")
         self.url = self.wait_for(r"sandbox listening on (\S+)")[1]
 
 
