@@ -25,6 +25,11 @@ def follow(database, sandbox):
     return lambda *batches: BatchRows(database, sandbox, *batches)
 
 
+def held_up(sandbox, operation):
+    """The providers of which the operation was called."""
+    return [name for name in sandbox.state()["requests"] if name.endswith(f".{operation}")]
+
+
 # --- cancelled while it is sent ---------------------------------------------------------------------------------
 
 
@@ -43,6 +48,7 @@ async def test_a_cancellation_while_a_batch_is_sent(client, sandbox, follow, ope
     batch = create(client, file)
     rows = follow(batch)
     await rows.become(state, hurried=False)
+    assert eventually(lambda: len(held_up(sandbox, operation)) == len(at_files))
     assert client.batches.cancel(batch.id).status == "cancelling"
     sandbox.release()
     await rows.come_to_rest()

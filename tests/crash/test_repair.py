@@ -172,7 +172,7 @@ async def test_the_other_targets_of_a_killed_upload_are_gone_too(doomed, traces,
     with ThreadPoolExecutor(1) as pool:
         uploading = pool.submit(upload, victim, name, *MODEL_NAMES)
         assert eventually(lambda: len(left.held()) == len(MODEL_NAMES) - 1)
-        sandbox.release()
+        sandbox.release("azure.upload_file")
         assert isinstance(uploading.exception(), openai.APIConnectionError)
     assert len(left.held()) == len(MODEL_NAMES)
     await left.end_leases()

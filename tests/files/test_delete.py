@@ -82,7 +82,7 @@ async def test_a_provider_that_hangs_does_not_keep_the_client(member, sandbox, r
     assert [one["provider"] for one in sandbox.files] == ["azure"]
     with pytest.raises(openai.NotFoundError):
         member.files.retrieve(file.id)
-    sandbox.release()
+    sandbox.release("azure.delete_file")
     assert await rows.forgotten(filename)
     assert sandbox.files == []
 

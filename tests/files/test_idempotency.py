@@ -98,7 +98,7 @@ def test_the_sdks_retries_after_its_time_limit_get_what_the_first_one_began(memb
         impatient = member.with_options(timeout=3, max_retries=10, http_client=http)
         creating = threads.submit(create, impatient, key)
         assert eventually(lambda: len(sent) > 1)
-        sandbox.release()
+        sandbox.release("azure.upload_file")
         file, replayed = creating.result()
     assert replayed
     assert listed(member) == [file.id]

@@ -179,7 +179,7 @@ async def test_a_failed_upload_keeps_nothing(member, sandbox, bucket, rows, file
     with ThreadPoolExecutor(1) as pool:
         failing = pool.submit(upload, member, content=b"x" * size, filename=filename)
         assert eventually(lambda: bucket.keys)
-        sandbox.release()
+        sandbox.release("azure.upload_file")
         assert isinstance(failing.exception(), openai.BadRequestError)
     assert await rows.forgotten(filename)
     assert bucket.is_empty()

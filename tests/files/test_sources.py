@@ -143,7 +143,7 @@ async def test_a_failed_upload_keeps_nothing(member, sandbox, place, rows, filen
         failing = pool.submit(upload, member, content=b"x" * size, filename=filename)
         # Kept while the providers are at it, for a crash must not lose what they have.
         assert eventually(lambda: place.kept)
-        sandbox.release()
+        sandbox.release("azure.upload_file")
         assert isinstance(failing.exception(), openai.BadRequestError)
     assert await rows.forgotten(filename)
     assert place.is_empty()
@@ -165,7 +165,7 @@ async def test_a_client_that_leaves_before_the_answer(keeping_gateway, member, s
     with Line(keeping_gateway.url) as line:
         line.send_head("POST", "/v1/files", member.api_key, content_type=FORM_TYPE, content_length=len(body))
         line.send(body)
-        assert eventually(lambda: place.kept)
+        assert eventually(lambda: place.kept and sandbox.calls("azure.upload_file"))
         line.hang_up()
     sandbox.release()
     assert await rows.forgotten(filename)

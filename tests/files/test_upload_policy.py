@@ -143,7 +143,7 @@ def test_a_slow_target_slows_no_other(member, sandbox):
         assert eventually(lambda: sandbox.files)
         assert [(one["provider"], one["sha256"]) for one in sandbox.files] == [("openai", sha256(LARGE))]
         assert not uploading.done()
-        sandbox.release()
+        sandbox.release("azure.upload_file")
         assert uploading.result().bytes == len(LARGE)
     assert [one["sha256"] for one in sandbox.files] == [sha256(LARGE)] * 2
 
@@ -169,6 +169,7 @@ async def test_a_client_that_leaves_while_a_provider_is_slow(
         line.send_head("POST", "/v1/files", member.api_key, content_type=form_type, content_length=len(body))
         line.send(body)
         assert eventually(lambda: [one["provider"] for one in sandbox.files] == ["openai"])
+        assert eventually(lambda: sandbox.calls("azure.upload_file"))
         line.hang_up()
     sandbox.release()
     assert await nothing_left(sandbox, rows, filename)

@@ -29,8 +29,9 @@ class Switchboard:
         """Take every fault away."""
         self._http.delete("/_sandbox/faults").raise_for_status()
 
-    def release(self):
-        """Let go what faults delay or slow down at this moment."""
+    def release(self, *operations):
+        """Let go what faults delay or slow down at this moment, once operations such as `openai.chat` were called."""
+        assert eventually(lambda: all(map(self.calls, operations)))
         self._http.delete("/_sandbox/delays").raise_for_status()
 
     def advance(self, seconds):
