@@ -2,7 +2,11 @@
 
 import contextlib
 import socket
+import time
 from urllib.parse import urlsplit
+
+from app.hangup import PATIENCE_SECONDS
+from tests.support.sandbox import eventually
 
 
 class Line:
@@ -34,7 +38,11 @@ class Line:
         return bytes(received)
 
     def hang_up(self):
-        """Leave, and return once the server has noticed: it then closes its side too."""
+        """Leave a request that is being worked on, and return once the server has noticed: it then closes its side
+        too."""
+        # A gateway does not look out for that before.
+        ready_at = time.monotonic() + 2 * PATIENCE_SECONDS
+        assert eventually(lambda: time.monotonic() > ready_at)
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_WR)
             while self._socket.recv(65_536):
