@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -177,16 +178,32 @@ def from_document(document: YamlFile, environment: Environment, default_data_dir
 
 
 def kept_secret(path: Path) -> tuple[str, bool]:
-    """A secret that is made once and kept in a file of mode 0600; returns it and whether it is new."""
-    try:
-        return path.read_text().strip(), False
-    except FileNotFoundError:
-        secret = "sk-" + secrets.token_urlsafe(32)
+    """A secret that is made once and kept in a file of mode 0600; returns it and whether it is new.
+
+    Raises SettingsError where the file holds none that is worth the name.
+    """
+    new = not path.exists() and _make_secret(path)
+    secret = path.read_text().strip()
+    if len(secret) < MIN_SECRET_KEY_LENGTH:
+        raise SettingsError(
+            f"must hold a secret of {MIN_SECRET_KEY_LENGTH} characters at least; without the file, one is made",
+            file=path,
+        )
+    return secret, new
+
+
+def _make_secret(path: Path) -> bool:
+    """Put a new secret there, whole or not at all; False when another process was first."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secret + "\n")
-    return secret, True
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix=f"{path.name}.") as file:
+        file.write(f"sk-{secrets.token_urlsafe(32)}\n")
+        file.flush()
+        os.fsync(file.fileno())
+        try:
+            os.link(file.name, path)
+        except FileExistsError:
+            return False
+    return True
 
 
 def _secret(text: str | None) -> SecretStr | None:

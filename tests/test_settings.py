@@ -1,5 +1,6 @@
 """Every wrong setting is told with file, line and reason; other gateways' files work unchanged."""
 
+import errno
 import textwrap
 
 import pytest
@@ -8,7 +9,7 @@ from pydantic import SecretStr
 
 from app import deployments, serve
 from app.db.session import normalised
-from app.settings import Environment, load
+from app.settings import Environment, kept_secret, load
 from app.yaml_file import SettingsError
 from tests.support.processes import run_cli
 
@@ -256,6 +257,31 @@ def test_secrets_are_made_once_and_kept_to_ourselves(read):
     assert first.master_key not in first.secret_keys
     for name in ("master_key", "secret_key"):
         assert (found.data_dir / name).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_secret_is_kept_whole_or_not_at_all(tmp_path, monkeypatch):
+    def full(_):
+        raise OSError(errno.ENOSPC, "no space left on device")
+
+    monkeypatch.setattr("app.settings.os.fsync", full)
+    with pytest.raises(OSError, match="no space"):
+        kept_secret(tmp_path / "master_key")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_make_a_secret_the_second_takes_the_firsts(tmp_path, monkeypatch):
+    secret, new = kept_secret(tmp_path / "master_key")
+    monkeypatch.setattr("app.settings.Path.exists", lambda _: False)
+    assert new and kept_secret(tmp_path / "master_key") == (secret, False)
+    assert [path.name for path in tmp_path.iterdir()] == ["master_key"]
+
+
+@pytest.mark.parametrize("content", ["", "\n", "sk-guessed"])
+def test_a_kept_secret_that_is_none_is_told(tmp_path, content):
+    path = tmp_path / "master_key"
+    path.write_text(content)
+    with pytest.raises(SettingsError, match=f"{path}: must hold a secret of 16 characters"):
+        kept_secret(path)
 
 
 def test_several_secrets_may_be_valid_at_once(tmp_path):

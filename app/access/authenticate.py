@@ -13,6 +13,7 @@ from app.access import queries
 from app.db.notify import NotifiedCache
 from app.db.session import Database, Row
 from app.errors import Forbidden, Unauthenticated
+from app.settings import ALL_MODEL_NAMES
 
 Role = Literal["viewer", "member", "admin"]
 ROLES: tuple[Role, ...] = ("viewer", "member", "admin")
@@ -87,7 +88,7 @@ class Keys:
             team_id=row["team_id"],
             team_name=row["team"],
             role=row["role"],
-            models=None if row["models"] is None else frozenset(row["models"]),
+            models=None if row["models"] in (None, [ALL_MODEL_NAMES]) else frozenset(row["models"]),
             permissions=frozenset(row["permissions"]),
             default_targets=tuple(row["default_target_model_names"]),
             expires_at=row["expires_at"].timestamp() if row["expires_at"] else None,
@@ -122,8 +123,11 @@ def presented_secret(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
     Raises Unauthenticated when there is none.
     """
     for name, value in headers:
+        secret = b""
         if name == b"authorization" and value[:7].lower() == _BEARER:
-            return value[7:].strip()
-        if name in (b"api-key", b"x-api-key"):
-            return value.strip()
+            secret = value[7:].strip()
+        elif name in (b"api-key", b"x-api-key"):
+            secret = value.strip()
+        if secret:
+            return secret
     raise Unauthenticated("no key came with the request; send it as `Authorization: Bearer <key>`")

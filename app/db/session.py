@@ -51,6 +51,8 @@ PRISMAS_OWN = (
 )
 # NUL, in a text and in JSON: the only such character that gets past a UTF-8 decoder.
 NO_SUCH_CHARACTER = ("22021", "22P05")
+# A standby takes no writes, a deadlock or another transaction is in the way, or resources are used up.
+NOT_NOW = ("25006", "40P01", "40001", "53")
 
 Row = RowMapping
 Rows = Sequence[Row]
@@ -107,6 +109,8 @@ class Database:
             pool_size=POOL_CONNECTIONS,
             max_overflow=POOL_CONNECTIONS,
             pool_timeout=POOL_WAIT_SECONDS,
+            # An error's text is logged, and what it concerns may be anybody's.
+            hide_parameters=True,
             connect_args={
                 "server_settings": {"application_name": "filemux"},
                 "command_timeout": STATEMENT_SECONDS,
@@ -241,8 +245,11 @@ def _unreachable_is_overloaded() -> Iterator[None]:
     except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as failure:
         raise Overloaded("the database cannot be reached", retry_after_seconds=1) from failure
     except DBAPIError as failure:
-        if getattr(failure.orig, "sqlstate", None) in NO_SUCH_CHARACTER:
+        sqlstate = getattr(failure.orig, "sqlstate", None) or ""
+        if sqlstate in NO_SUCH_CHARACTER:
             raise BadRequest("text must not hold the character NUL", code="invalid_text") from None
+        if sqlstate.startswith(NOT_NOW):
+            raise Overloaded("the database cannot do this at the moment", retry_after_seconds=1) from failure
         if not failure.connection_invalidated:
             raise
         raise Overloaded("the connection to the database broke", retry_after_seconds=1) from failure

@@ -46,6 +46,7 @@ def test_the_azure_sdks_key_header_is_read_beside_another_scheme(http, clients):
         ({}, NO_KEY),
         ({"authorization": "Basic abc"}, NO_KEY),
         ({"authorization": "Bearer"}, NO_KEY),
+        ({"api-key": ""}, NO_KEY),
         ({"authorization": "Bearer sk-nobodys"}, WRONG_KEY),
         ({"authorization": f"Bearer {MASTER_KEY}x"}, WRONG_KEY),
         ({"authorization": f"Bearer {MASTER_KEY[:-1]}"}, WRONG_KEY),

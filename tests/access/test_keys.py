@@ -101,6 +101,10 @@ def test_an_allow_list_may_be_empty(clients):
     assert list(clients.member(models=[]).models.list()) == []
 
 
+def test_an_allow_list_may_be_all_model_names(clients):
+    assert list(clients.member(models=["*"]).models.list()) == list(clients.admin.models.list())
+
+
 # --- stopping a key ---------------------------------------------------------------------------------------------
 
 

@@ -4,6 +4,7 @@ import asyncio
 
 import pytest
 from sqlalchemy import insert, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app.db.session import Database, Reader
 from app.db.tables import teams
@@ -45,6 +46,20 @@ async def test_a_broken_connection_is_overloaded_and_the_next_one_works(own):
         async with own.write() as writer:
             await writer.all(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert await names(own) == {"default"}
+
+
+@pytest.mark.parametrize("sqlstate", ["25006", "40001", "40P01", "53100", "53200"])
+async def test_what_the_database_cannot_do_now_is_overloaded(own, sqlstate):
+    with pytest.raises(Overloaded):
+        async with own.read() as reader:
+            await reader.table(f"DO $$ BEGIN RAISE EXCEPTION 'not now' USING ERRCODE = '{sqlstate}'; END $$", 1)
+
+
+async def test_an_error_does_not_tell_what_it_was_about(own):
+    with pytest.raises(DBAPIError) as failed:
+        async with own.read() as reader:
+            await reader.first(text("SELECT CAST(:name AS text), 1 / 0"), {"name": "layoffs.pdf"})
+    assert "layoffs.pdf" not in str(failed.value)
 
 
 async def test_a_pool_that_is_used_up_is_overloaded(own, monkeypatch):
