@@ -22,13 +22,14 @@ def accounts() -> None:
 @config_option
 @json_option
 def list_accounts(config: Path | None, as_json: bool) -> None:
-    """List the accounts that the configuration or the rows name, with their replicas."""
+    """List the accounts that the configuration or the rows name, with what is there."""
     found = load(config)
     configured = deployments.account_names(found)
-    rows = with_database(config, queries.replicas_by_account)
-    named = {row["account"]: row["replicas"] for row in rows}
+    rows = with_database(config, queries.held_by_account)
+    named = {row["account"]: {"replicas": row["replicas"], "batches": row["batches"]} for row in rows}
+    nothing = {"replicas": 0, "batches": 0}
     table = [
-        {"account": name, "provider": configured.get(name), "replicas": named.get(name, 0)}
+        {"account": name, "provider": configured.get(name), **named.get(name, nothing)}
         for name in sorted({*configured, *named})
     ]
     show_objects(table, as_json)

@@ -193,7 +193,7 @@ class ProviderError(GatewayError):
 
     def __init__(self, message: str, *, outcome_unknown: bool = False, **rest: Any) -> None:
         super().__init__(message, **rest)
-        # The request had left when the connection broke: the provider may have acted on it.
+        # The request had left when the connection broke, here or behind a proxy: the provider may have acted on it.
         self.outcome_unknown = outcome_unknown
 
 

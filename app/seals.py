@@ -1,7 +1,8 @@
 """Stateless ids: what is at one account under a provider's own id, sealed for a team. Pure.
 
-`file-` or `batch_` and base64url of `filemux:<provider id>;model,<model name>;team,<team id>;sig,<hmac>` (design §7):
-whoever has it can read it, nobody without the secret can make one, and it is good for its team alone.
+`file-` or `batch_` and base64url of
+`filemux:<provider id>;model,<model name>;account,<account>;team,<team id>;sig,<hmac>` (design §7): whoever has it can
+read it, nobody without the secret can make one, and it is good for its team alone.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ _BEGINNING = base64.b64encode(b"filemux:")[:10].decode()
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """What a stateless id says. `account` is named where the model name has several; an id without a `team_id` is one
-    of LiteLLM's, which proves nothing."""
+    """What a stateless id says. An id without a `team_id` is one of LiteLLM's, which proves nothing; it has no
+    `account` either, nor have ids of former versions."""
 
     provider_id: str
     model_name: str

@@ -198,6 +198,19 @@ def test_accounts_are_listed_and_a_renamed_one_keeps_its_rows(filemux, config, c
     assert clients.admin.models.list()
 
 
+async def test_a_file_may_be_wanted_under_both_names_of_a_renamed_account(filemux, member, database):
+    file = upload(member, "mini")
+    old, new = (f"renamed-{uuid.uuid4().hex[:8]}" for _ in range(2))
+    async with database.write() as writer:
+        for account in (old, new):
+            statement = "INSERT INTO file_targets (file_id, model_name, account) VALUES (:id, 'mini', :account)"
+            await writer.execute(text(statement), {"id": file.id, "account": account})
+    assert "0 replicas moved" in filemux("accounts", "rename", old, new)
+    statement = f"SELECT account FROM file_targets WHERE file_id = '{file.id}'"
+    async with database.read() as reader:
+        assert {row["account"] for row in await reader.all(text(statement))} == {"openai-first", new}
+
+
 def test_the_backlog_says_what_was_not_done_and_why(filemux, member, sandbox):
     file = upload(member, "mini")
     sandbox.fault("openai", "delete_file", status=503, times=-1)

@@ -147,3 +147,10 @@ def test_a_caller_that_hangs_up_is_logged_as_499(logged, sandbox):
         line.send(body)
         assert eventually(lambda: sandbox.calls("openai.chat"))
     assert eventually(lambda: any('"status":499' in line for line in logged.log))
+
+
+def test_a_caller_that_leaves_in_the_middle_of_a_body_is_no_bug(logged):
+    with Line(logged.url) as line:
+        line.send_head("POST", "/v1/batches", MASTER_KEY, content_length=100)
+        line.send(b'{"input_file_id"')
+    assert eventually(lambda: any('"error":"client_disconnected"' in line for line in logged.log))

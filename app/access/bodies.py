@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 import orjson
 from pydantic import BaseModel, ValidationError
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from app.errors import BadRequest, TooLarge
@@ -23,10 +23,13 @@ async def parsed(
     """The request's JSON in the given shape; an `optional` body may be empty. Raises BadRequest that names the field,
     or TooLarge."""
     content = bytearray()
-    async for chunk in request.stream():
-        content += chunk
-        if len(content) > max_bytes:
-            raise TooLarge(f"the body is over {max_bytes} bytes", code="request_too_large")
+    try:
+        async for chunk in request.stream():
+            content += chunk
+            if len(content) > max_bytes:
+                raise TooLarge(f"the body is over {max_bytes} bytes", code="request_too_large")
+    except ClientDisconnect:
+        raise BadRequest("the client left before the request was complete", code="client_disconnected") from None
     if optional and not content:
         return shape()
     try:

@@ -38,8 +38,13 @@ class Claim:
 
     @classmethod
     def of(cls, team_id: str, key: str, request: list[Any]) -> Claim:
-        """The claim of a request that asks for this, given as JSON values."""
-        return cls(team_id, key, sha256(orjson.dumps(request)).hexdigest())
+        """The claim of a request that asks for this, given as JSON values. Raises BadRequest for what is nested too
+        deep."""
+        try:
+            asked = orjson.dumps(request)
+        except orjson.JSONEncodeError as failure:
+            raise BadRequest(f"the request cannot be written as JSON: {failure}") from None
+        return cls(team_id, key, sha256(asked).hexdigest())
 
 
 class KeyTaken(Exception):

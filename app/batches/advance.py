@@ -93,8 +93,6 @@ class Runs:
         except Overloaded:
             # The row keeps its lease, and is due again after it.
             log.warning("a batch's step could not be recorded", batch=batch["id"])
-        except Exception:
-            log.exception("a batch's step failed", batch=batch["id"])
         except asyncio.CancelledError:
             if current is not None:
                 # Another takes it on, at once unless what was being sent may still arrive.
@@ -111,6 +109,9 @@ class Runs:
         except GatewayError as failure:
             wait = max(backoff_seconds(batch["attempts"]), failure.retry_after_seconds or 0)
             return Rest(wait, failure.message)
+        except Exception:
+            log.exception("a batch's step failed", batch=batch["id"])
+            return Rest(backoff_seconds(batch["attempts"]), "internal error")
 
 
 def _count_end(before: str, batch: Row | None) -> None:

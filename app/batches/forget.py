@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from typing import Any
+
 from app.batches import queries
 from app.batches.advance import Rest
-from app.batches.parts import account_of, all_of
+from app.batches.parts import account_of, all_of, asked
 from app.db.session import Row
 from app.deployments import Account
-from app.errors import Missing
+from app.errors import Missing, Overloaded
 from app.gateway import Gateway
+from app.providers.protocol import ENDED
 
 PAGE = 100
 
@@ -17,26 +21,29 @@ async def forget(gateway: Gateway, batch: Row) -> Rest | None:
     """Delete it. Raises GatewayError for what is to be tried again."""
     async with gateway.database.read() as reader:
         parts = await queries.parts_of(reader, batch["id"])
-    left = [part for part in parts if part["state"] != "gone"]
+    left = [part for part in parts if part["state"] != "gone" or part["surplus_batch_ids"]]
     await all_of(_forget_part(gateway, batch, part) for part in left)
     return Rest(None)
 
 
 async def _forget_part(gateway: Gateway, batch: Row, part: Row) -> None:
-    if part["input_names"] or part["provider_batch_id"]:
+    made = {*part["surplus_batch_ids"], part["provider_batch_id"]} - {None}
+    if part["input_names"] or made:
         account = account_of(gateway, part)
-        if part["provider_batch_id"]:
-            await _forget_results(account, part["provider_batch_id"])
+        for provider_batch_id in made:
+            await _forget_results(account, provider_batch_id)
         await _delete_inputs(account, part)
+    values: dict[str, Any] = {"state": "gone", "custom_ids": None, "surplus_batch_ids": []}
     async with gateway.database.write() as writer:
-        await queries.record_part(writer, batch, part["id"], {"state": "gone", "custom_ids": None})
+        await queries.record_part(writer, batch, part["id"], values)
 
 
 async def _forget_results(account: Account, provider_batch_id: str) -> None:
-    try:
-        await account.provider.forget_batch(await account.provider.retrieve_batch(provider_batch_id))
-    except Missing:
-        return
+    with suppress(Missing):
+        found = await asked(account, provider_batch_id, cancel=True)
+        if found.status not in ENDED:
+            raise Overloaded("a batch that was created twice has not ended yet")
+        await account.provider.forget_batch(found)
 
 
 async def _delete_inputs(account: Account, part: Row) -> None:

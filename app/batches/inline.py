@@ -61,4 +61,7 @@ def lines_of(requests: Sequence[dict[str, Any]], endpoint: str, model: str | Non
             "url": request.get("url", endpoint),
             "body": named,
         }
-        yield orjson.dumps(line) + b"\n"
+        try:
+            yield orjson.dumps(line) + b"\n"
+        except orjson.JSONEncodeError as failure:
+            raise BadRequest(f"requests[{number}] cannot be written as JSON: {failure}", param="requests") from None

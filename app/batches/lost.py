@@ -48,7 +48,7 @@ async def found_again(gateway: Gateway, part: Row) -> ProviderBatch | None:
     if named is not None or account.provider.capabilities.batch.named:
         return named
     async with gateway.database.read() as reader:
-        known = await queries.known_batches(reader, account.name, [one.id for one in candidates])
+        known = await queries.known_batches(reader, account.provider_name, [one.id for one in candidates])
     nameless = [one for one in candidates if one.name is None and one.id not in known and one.total == part["lines"]]
     unsure = False
     for one in nameless:

@@ -10,6 +10,7 @@ from app.db.session import Row
 from app.deployments import Account, Deployment
 from app.errors import Overloaded
 from app.gateway import Gateway
+from app.providers.protocol import ENDED, ProviderBatch
 
 # Its lines are still to be sent; nothing of it will run any more.
 UNSENT = ("waiting", "uploading", "uploaded")
@@ -23,6 +24,26 @@ async def all_of(work: Iterable[Coroutine[Any, Any, None]]) -> None:
     for outcome in await asyncio.gather(*work, return_exceptions=True):
         if outcome is not None:
             raise outcome
+
+
+def running(found: ProviderBatch) -> dict[str, Any]:
+    """The columns of a part whose batch has told its id."""
+    told = {"provider_batch_id": found.id, "status": found.status, "result_ids": list(found.result_ids)}
+    return {"state": "running", **told}
+
+
+def surplus_of(part: Row) -> set[str]:
+    """The batches that were created for it beside its own, one of which may have been found again and taken for it."""
+    return {*part["surplus_batch_ids"]} - {part["provider_batch_id"]}
+
+
+async def asked(account: Account, provider_batch_id: str, *, cancel: bool) -> ProviderBatch:
+    """A batch as its provider tells it, which is asked to cancel it first. Raises ProviderError."""
+    found = await account.provider.retrieve_batch(provider_batch_id)
+    if cancel and found.status not in ENDED and found.status != "cancelling":
+        await account.provider.cancel_batch(found.id)
+        found = await account.provider.retrieve_batch(found.id)
+    return found
 
 
 def account_of(gateway: Gateway, part: Row) -> Account:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again
-from app.batches.parts import OVER, account_of, all_of
+from app.batches.parts import OVER, account_of, all_of, asked, running, surplus_of
 from app.db.session import Row, Rows
-from app.deployments import Account
 from app.errors import Missing
 from app.gateway import Gateway
 from app.providers.protocol import ENDED, ProviderBatch
@@ -24,9 +24,10 @@ async def poll(gateway: Gateway, batch: Row) -> Rest | None:
     """Ask for every part. Raises GatewayError when one could not be asked."""
     async with gateway.database.read() as reader:
         parts = await queries.parts_of(reader, batch["id"])
-    running = [part for part in parts if part["state"] not in OVER]
+    left = [part for part in parts if part["state"] not in OVER]
+    surplus = [_stop(gateway, part, one) for part in left for one in surplus_of(part)]
     try:
-        await all_of(_ask(gateway, batch, part) for part in running)
+        await all_of([*surplus, *(_ask(gateway, batch, part) for part in left)])
     finally:
         # What the others have told is not lost for one that cannot be asked.
         ended = await _record(gateway, batch)
@@ -41,11 +42,16 @@ async def _ask(gateway: Gateway, batch: Row, part: Row) -> None:
     else:
         account = account_of(gateway, part)
         try:
-            values = _values(await _asked(account, part, cancel=batch["status"] == "cancelling"))
+            values = _values(await asked(account, part["provider_batch_id"], cancel=batch["status"] == "cancelling"))
         except Missing:
             values = {"state": "ended", "status": "failed", "last_error": "the provider holds no such batch any more"}
     async with gateway.database.write() as writer:
         await queries.record_part(writer, batch, part["id"], values)
+
+
+async def _stop(gateway: Gateway, part: Row, surplus_batch_id: str) -> None:
+    with suppress(Missing):
+        await asked(account_of(gateway, part), surplus_batch_id, cancel=True)
 
 
 async def _never_begun(gateway: Gateway, part: Row) -> dict[str, Any]:
@@ -53,26 +59,18 @@ async def _never_begun(gateway: Gateway, part: Row) -> dict[str, Any]:
     if part["state"] == "creating":
         found = await found_again(gateway, part)
         if found is not None:
-            return {"state": "running", "provider_batch_id": found.id, "status": found.status}
+            return running(found)
         created = (datetime.now(UTC) - part["creating_at"]).total_seconds()
         if created < 2**NotSure.LOOKS:
             raise NotSure(looks=1)
     return {"state": "ended", "status": "cancelled"}
 
 
-async def _asked(account: Account, part: Row, *, cancel: bool) -> ProviderBatch:
-    found = await account.provider.retrieve_batch(part["provider_batch_id"])
-    if cancel and found.status not in ENDED and found.status != "cancelling":
-        await account.provider.cancel_batch(found.id)
-        found = await account.provider.retrieve_batch(found.id)
-    return found
-
-
 def _values(found: ProviderBatch) -> dict[str, Any]:
     message = "; ".join(error.message for error in found.errors) or None
     return {
+        **running(found),
         "state": "ended" if found.status in ENDED else "running",
-        "status": found.status,
         "completed": found.completed or 0,
         "failed": found.failed or 0,
         "last_error": message and message[:2000],

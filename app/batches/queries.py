@@ -89,11 +89,12 @@ async def custom_ids_of(reader: Reader, part_id: str) -> bytes | None:
     return row["custom_ids"] if row else None
 
 
-async def known_batches(reader: Reader, account: str, provider_batch_ids: Sequence[str]) -> set[str]:
-    """Which of an account's batches have a row."""
+async def known_batches(reader: Reader, provider: str, provider_batch_ids: Sequence[str]) -> set[str]:
+    """Which of a provider's batches have a row, at whichever account: two may be the same under different
+    credentials."""
     column = batch_parts.c.provider_batch_id
-    mine = and_(batch_parts.c.account == account, column.in_(list(provider_batch_ids)))
-    return {row["provider_batch_id"] for row in await reader.all(select(column).where(mine))}
+    ours = and_(batch_parts.c.provider == provider, column.in_(list(provider_batch_ids)))
+    return {row["provider_batch_id"] for row in await reader.all(select(column).where(ours))}
 
 
 async def part_counts(reader: Reader) -> Rows:
@@ -135,8 +136,9 @@ async def claim(writer: Writer, claimer: Claimer, lease_seconds: float, limit: i
 async def claim_now(
     writer: Writer, claimer: Claimer, batch_id: str, lease_seconds: float, rest_seconds: float
 ) -> Row | None:
-    """Claim a batch before it is due, unless somebody has it or its providers were asked just now."""
-    free = or_(batches.c.lease.is_(None), batches.c.due_at <= func.now())
+    """Claim a batch before it is due, unless somebody has it, its providers were asked just now, or one of them has
+    failed: that is due when it says."""
+    free = or_(and_(batches.c.lease.is_(None), batches.c.last_error.is_(None)), batches.c.due_at <= func.now())
     rested = or_(batches.c.looked_at.is_(None), batches.c.looked_at < func.now() - timedelta(seconds=rest_seconds))
     under_way = batches.c.status.in_(("in_progress", "finalizing", "cancelling"))
     ripe = (
@@ -184,6 +186,19 @@ async def record_part(
     wanted = held(batch) if status is None else and_(held(batch), batches.c.status == status)
     mine = and_(batch_parts.c.id == part_id, exists().where(wanted))
     return await writer.first(update(batch_parts).where(mine).values(**values).returning(*PART))
+
+
+async def add_surplus(writer: Writer, part: Row, provider_batch_id: str) -> None:
+    """Note a batch that was created for a part by one whose claim was lost meanwhile: it is stopped and forgotten. If
+    the batch is over already, whoever is about to call it done holds no claim any more."""
+    over = batches.c.status.in_(ENDED)
+    values = {
+        "lease": case((over, None), else_=batches.c.lease),
+        "due_at": case((over, func.now()), else_=batches.c.due_at),
+    }
+    await writer.execute(update(batches).where(batches.c.id == part["batch_id"]).values(**values))
+    noted = func.array_append(batch_parts.c.surplus_batch_ids, provider_batch_id)
+    await writer.execute(update(batch_parts).where(batch_parts.c.id == part["id"]).values(surplus_batch_ids=noted))
 
 
 # --- cancel -----------------------------------------------------------------------------------------------------

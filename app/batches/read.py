@@ -73,8 +73,8 @@ async def list_endpoint(request: Request) -> Response:
         params = ListParams.model_validate(dict(request.query_params))
     except ValidationError as invalid:
         raise bad_field(invalid) from None
-    if (naming := _account(gateway, caller, request)) is not None:
-        return answer(page(*await page_of(naming, params.after, params.limit)))
+    if (namings := _accounts(gateway, caller, request)) is not None:
+        return answer(page(*await page_of(namings, params.after, params.limit)))
     if params.after is not None and not ids.is_batch_id(params.after):
         raise BadRequest(f"after must be the id of a batch, not {params.after[:100]!r}", param="after")
     team_id = await listed_team(gateway, caller, params.team)
@@ -84,15 +84,16 @@ async def list_endpoint(request: Request) -> Response:
     return answer(page([shown(row) for row in rows[: params.limit]], len(rows) > params.limit))
 
 
-def _account(gateway: Gateway, caller: Caller, request: Request) -> Naming | None:
-    """The account whose own batches are listed, where a model name or a provider asks for that."""
+def _accounts(gateway: Gateway, caller: Caller, request: Request) -> list[Naming] | None:
+    """The accounts whose own batches are listed, where a model name or a provider asks for that."""
     model_name = named_model(request.query_params.multi_items(), request.headers)
     if (provider := asked_provider(request)) is not None:
-        return Naming(gateway, caller, address.provider_account(gateway, caller, provider))
+        return [Naming(gateway, caller, address.provider_account(gateway, caller, provider))]
     if model_name is None:
         return None
     address.check_provider_files(caller)
-    return Naming(gateway, caller, address.model_accounts(gateway, caller, model_name)[0], model_name)
+    accounts = address.model_accounts(gateway, caller, model_name)
+    return [Naming(gateway, caller, account, model_name) for account in accounts]
 
 
 async def existing_batch(gateway: Gateway, caller: Caller, batch_id: str) -> Row:

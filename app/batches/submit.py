@@ -17,7 +17,7 @@ from app.access.authenticate import Caller
 from app.batches import queries
 from app.batches.advance import Rest
 from app.batches.lost import NotSure, found_again, may_be_there
-from app.batches.parts import UNSENT, all_of, deployment_of
+from app.batches.parts import UNSENT, all_of, deployment_of, running
 from app.batches.translate import PartInput, Translation, may_pass
 from app.db.session import Row, Rows
 from app.deployments import Deployment
@@ -25,7 +25,7 @@ from app.errors import GatewayError, Overloaded, ProviderError
 from app.files.spool import Spool
 from app.formats.batch_lines import MIME_TYPE
 from app.gateway import Gateway
-from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
+from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload
 
 # What OpenAI's only completion window comes to.
 WINDOW = timedelta(hours=24)
@@ -77,7 +77,7 @@ class Submission:
             return part
         found = await found_again(self._gateway, part)
         if found is not None:
-            return await self._record(part, _running(found))
+            return await self._record(part, running(found))
         deployment = deployment_of(self._gateway, part)
         # Where a name makes one batch only, that name is sent again.
         if not deployment.provider.capabilities.batch.repeatable and part["looks"] + 1 < NotSure.LOOKS:
@@ -203,7 +203,13 @@ class Submission:
             if not may_be_there(failure):
                 await self._record(part, {"state": _unsent(deployment)})
             raise
-        await self._record(part, _running(created))
+        try:
+            await self._record(part, running(created))
+        except Overloaded:
+            # Whoever holds the claim by now may have created another.
+            async with self._gateway.database.write() as writer:
+                await queries.add_surplus(writer, part, created.id)
+            raise
 
     async def _record(self, part: Row, values: dict[str, Any]) -> Row:
         """Raises Overloaded when the claim does not hold any more; before anything is begun at a provider, also when
@@ -225,7 +231,3 @@ def _is_inline(deployment: Deployment) -> bool:
 def _unsent(deployment: Deployment) -> str:
     """The state of a part whose batch is to be created, its input being there."""
     return "waiting" if _is_inline(deployment) else "uploaded"
-
-
-def _running(found: ProviderBatch) -> dict[str, Any]:
-    return {"state": "running", "provider_batch_id": found.id, "status": found.status}

@@ -130,8 +130,9 @@ replicas = Table(
     Column("due_at", _moment),
     Column("attempts", Integer, nullable=False, server_default="0"),
     Column("last_error", Text),
-    # How often a repair has looked for it in vain.
+    # How often a repair has looked for it in vain, and when its upload had ended at the latest.
     Column("looks", Integer, nullable=False, server_default="0"),
+    Column("lost_at", _moment),
     # Provider files that a repair found but could not surely tell to be this one: [{provider_file_id, …}].
     Column("suspects", JSONB),
     # Something is to be done, but no gateway has the account; last_error says so.
@@ -145,7 +146,7 @@ replicas = Table(
     Index(None, "file_id", "account", unique=True, postgresql_where=text("state <> 'deleting' AND replaces IS NULL")),
     Index(None, "replaces", unique=True, postgresql_where=text("state <> 'deleting' AND replaces IS NOT NULL")),
     Index("ix_replicas_file_id", "file_id"),
-    Index(None, "account", "provider_file_id"),
+    Index(None, "provider_file_id"),
     Index(None, "state", "due_at", postgresql_where=text("due_at IS NOT NULL")),
     Index(
         None,
@@ -191,7 +192,7 @@ batches = Table(
     Column("metadata", JSONB),
     # OpenAI's word, which is also how far we are with it.
     Column("status", Text, nullable=False),
-    # Chosen when all parts have ended, so that whoever writes the results writes the same files.
+    # Told in the transaction that records the end and makes them files.
     Column("output_file_id", Text, unique=True),
     Column("error_file_id", Text, unique=True),
     Column("created_at", _moment, nullable=False, server_default=func.now()),
@@ -237,6 +238,10 @@ batch_parts = Table(
     Column("input_names", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
     Column("input_provider_file_ids", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
     Column("provider_batch_id", Text),
+    # Batches that were created for it while nobody knew, beside that one: to be stopped, and forgotten.
+    Column("surplus_batch_ids", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
+    # Where its results are at the provider: files, or a folder.
+    Column("result_ids", postgresql.ARRAY(Text), nullable=False, server_default="{}"),
     # OpenAI's word for what the provider says.
     Column("status", Text),
     Column("completed", Integer, nullable=False, server_default="0"),
@@ -253,6 +258,7 @@ batch_parts = Table(
     Index(None, "account", "provider_batch_id", unique=True),
     Index(None, "input_names", postgresql_using="gin"),
     Index(None, "input_provider_file_ids", postgresql_using="gin"),
+    Index(None, "result_ids", postgresql_using="gin"),
 )
 
 audit_log = Table(

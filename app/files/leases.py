@@ -15,12 +15,15 @@ def renewing(database: Database, renew: Callable[[Writer, float], Awaitable[None
     """Have `renew` set a lease of so many seconds, every third of it, until the task is cancelled."""
 
     async def keep_renewing() -> None:
+        wait = LEASE_SECONDS / 3
         while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
+            await asyncio.sleep(wait)
             try:
                 async with database.write() as writer:
                     await renew(writer, LEASE_SECONDS)
+                wait = LEASE_SECONDS / 3
             except Overloaded:
-                continue
+                # A statement that hung has cost half of the lease already.
+                wait = LEASE_SECONDS / 60
 
     return asyncio.create_task(keep_renewing())

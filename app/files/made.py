@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -74,3 +75,14 @@ async def being_made(
         yield MadeFile(row, spool, batch_lines)
     finally:
         lease.cancel()
+        await asyncio.shield(_give_up_unless_ready(gateway, row))
+
+
+async def _give_up_unless_ready(gateway: Gateway, row: Mapping[str, Any]) -> None:
+    # While the database is away, the row's lease ends by itself.
+    with suppress(Overloaded, OSError):
+        async with gateway.database.write() as writer:
+            if await queries.fail_upload(writer, row["id"]) or await queries.is_ready(writer, row["id"]):
+                return
+        # Given up for crashed meanwhile; the removal of what is kept may have come before it.
+        await gateway.sources.remove(row["source"], row["id"])

@@ -71,7 +71,7 @@ def replica_values(outcome: Outcome, *, discard: bool = False) -> dict[str, Any]
         return stored_values(file)
     if outcome.may_exist:
         # Only the provider's list can tell; repair looks there.
-        return {**values, "state": "pending", "due_at": now}
+        return {**values, "state": "pending", "due_at": now, "lost_at": None}
     retried = error is None or error.retryable
     return {**values, "state": "failed", "due_at": now + RETRY if retried and not discard else None}
 

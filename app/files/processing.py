@@ -3,7 +3,9 @@ for so long that it never will be."""
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from app.db.claims import backoff_seconds
 from app.db.session import Row
@@ -25,28 +27,30 @@ async def processing_due(gateway: Gateway) -> int:
         replicas = await queries.claim(
             writer, "processing", gateway.deployments.accounts, LEASE_SECONDS, CLAIMED_AT_ONCE
         )
-    for replica in replicas:
-        await _ask(gateway, replica)
+    await asyncio.gather(*(_ask(gateway, replica) for replica in replicas))
     return len(replicas)
 
 
 async def _ask(gateway: Gateway, replica: Row) -> None:
     account = gateway.deployments.accounts[replica["account"]]
-    ready, lost = False, False
+    now = datetime.now(UTC)
+    ended: dict[str, Any] | None = None
     reason = "the provider is still processing the file"
     try:
-        ready = (await account.provider.retrieve_file(replica["provider_file_id"])).ready
-    except (Missing, Rejected) as failure:
-        lost, reason = True, failure.message
+        if (await account.provider.retrieve_file(replica["provider_file_id"])).ready:
+            ended = {"state": "stored", "due_at": None, "last_error": None}
+        elif now - replica["stored_at"] > LIMIT:
+            ended = {"state": "failed", "due_at": None, "last_error": reason}
+    except Missing:
+        # Deleted, as any that is lost, so that it can be made again.
+        ended = {"state": "deleting", "due_at": now, "attempts": 0, "last_error": None}
+    except Rejected as failure:
+        ended = {"state": "failed", "due_at": None, "last_error": failure.message}
     except ProviderError as failure:
         reason = failure.message
-    if not ready and datetime.now(UTC) - replica["stored_at"] > LIMIT:
-        lost = True
     async with gateway.database.write() as writer:
-        if ready:
-            await queries.settle(writer, replica, {"state": "stored", "due_at": None, "last_error": None})
-        elif lost:
-            await queries.settle(writer, replica, {"state": "failed", "due_at": None, "last_error": reason})
+        if ended:
+            await queries.settle(writer, replica, ended)
         else:
             wait = min(backoff_seconds(replica["attempts"]), LONGEST_WAIT_SECONDS)
             await queries.postpone(writer, replica, wait, reason)

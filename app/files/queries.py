@@ -7,16 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
-from sqlalchemy import (
-    ColumnElement,
-    and_,
-    case,
-    func,
-    or_,
-    select,
-    text,
-    update,
-)
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 
 from app import ids
@@ -115,6 +106,12 @@ async def insert_intent(
     async with database.write() as writer:
         await idempotency.take(writer, claim, file["id"])
         await writer.execute(_INTENT, values)
+
+
+async def set_size(database: Database, file_id: str, size_bytes: int) -> None:
+    """Commit what a running upload has counted, where its form made it seem another size."""
+    running = update(files).where(files.c.id == file_id, files.c.state == "uploading")
+    await database.run(running.values(bytes=size_bytes), {})
 
 
 async def insert_made(writer: Writer, file: Mapping[str, Any], due_at: datetime) -> None:

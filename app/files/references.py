@@ -15,8 +15,9 @@ import orjson
 from app.formats import tool_calls
 
 # A string (with the colon that makes it a key), an opening or closing bracket, or a comma. The body is valid JSON, so
-# nothing else matters; numbers and literals are skipped over.
-_TOKEN = re.compile(rb'"([^"\\]*(?:\\.[^"\\]*)*)"(\s*:)?|([\[{])|([\]}])|,', re.DOTALL)
+# nothing else matters; numbers and literals are skipped over. Possessive: a repetition that could be taken back costs
+# 130 bytes for each escape.
+_TOKEN = re.compile(rb'"([^"\\]*+(?:\\.[^"\\]*+)*+)"(\s*:)?|([\[{])|([\]}])|,', re.DOTALL)
 _STRING, _KEY, _OPEN, _CLOSE = 1, 2, 3, 4
 _MARK = tool_calls.MARK.encode()
 _CALL_IDS = (b"id", b"tool_call_id")

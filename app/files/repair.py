@@ -8,6 +8,7 @@ It is adopted if the file is still wanted, else deleted; none means that nothing
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -31,6 +32,8 @@ PAGE = 100
 CLOCK_SKEW = timedelta(seconds=10)
 # A provider may still be storing what it was sent when it is first asked.
 LOOKS = 5
+# How long after the upload's end a provider may have dated the file.
+STORING = timedelta(minutes=1)
 
 
 async def repair_due(gateway: Gateway) -> int:
@@ -39,8 +42,7 @@ async def repair_due(gateway: Gateway) -> int:
         replicas = await replica_queries.claim(
             writer, "pending", gateway.deployments.accounts, LEASE_SECONDS, CLAIMED_AT_ONCE
         )
-    for replica in replicas:
-        await _repair(gateway, replica)
+    await asyncio.gather(*(_repair(gateway, replica) for replica in replicas))
     return len(replicas)
 
 
@@ -56,12 +58,13 @@ async def _repair(gateway: Gateway, replica: Row) -> None:
             await replica_queries.postpone(writer, replica, backoff_seconds(replica["attempts"]), failure.message)
         return
     async with gateway.database.write() as writer:
-        known = await replica_queries.known_provider_files(writer, account.name, [one.id for one in found])
-        found = [one for one in found if one.id not in known]
-        # The size may be unknown, or a twin upload unaccounted for: then even a single match proves nothing.
+        # The size may be unknown, or a twin upload unaccounted for: then even a single match proves nothing. Asked
+        # first, for what a twin has made is known once it is not pending any more.
         sure = named or (
             file["bytes"] is not None and not await replica_queries.has_pending_twin(writer, replica, file)
         )
+        known = await replica_queries.known_provider_files(writer, account.provider_name, [one.id for one in found])
+        found = [one for one in found if one.id not in known]
         if found and sure and len(found) == 1:
             await _adopt(writer, replica, file, found[0])
         elif replica["looks"] + 1 < LOOKS:
@@ -123,11 +126,12 @@ async def _named(account: Account, replica: Row) -> list[ProviderFile]:
 async def _alike(account: Account, file: Row, replica: Row) -> list[ProviderFile]:
     """The provider's files that this replica may have become."""
     earliest = (replica["created_at"] - CLOCK_SKEW).timestamp()
+    latest = (replica["lost_at"] + STORING + CLOCK_SKEW).timestamp()
     alike: list[ProviderFile] = []
     after: str | None = None
     while True:
         page = await account.provider.list_files(after, PAGE)
-        alike += [one for one in page.files if _is_alike(one, file) and (one.created_at or 0) >= earliest]
+        alike += [one for one in page.files if _is_alike(one, file) and earliest <= (one.created_at or 0) <= latest]
         oldest = min((one.created_at or 0 for one in page.files), default=0)
         after = page.after
         if after is None or oldest < earliest:

@@ -71,7 +71,7 @@ class Transfer:
             "filename": part.filename,
             "purpose": wanted.purpose,
             "mime_type": part.mime_type,
-            # Almost always true; the upload's end sets what was counted.
+            # Almost always true; else `sized` sets what was counted.
             "bytes": spool.size_bytes if spool.finished else part.size_bytes,
             "upload_policy": gateway.options.upload_policy,
             "source": gateway.sources.store,
@@ -83,6 +83,11 @@ class Transfer:
         targets = [(name, account) for account, names in accounts.items() for name in names]
         await queries.insert_intent(gateway.database, file, due_at, replicas, targets, claim)
         return cls(gateway, file, spool, Fanout(spool, facts, sinks, part.size_bytes))
+
+    async def sized(self, size_bytes: int) -> None:
+        """Commit the true size, by which a repair knows the file, before any provider can hold the whole of it."""
+        if size_bytes != self._file["bytes"]:
+            await queries.set_size(self._gateway.database, self._file["id"], size_bytes)
 
     async def finish(self) -> tuple[Row, list[Outcome]]:
         """Wait for the providers and record what they did. Raises UploadFailed when the policy is not met, BadRequest

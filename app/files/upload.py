@@ -145,6 +145,8 @@ class _Reception:
             raise BadRequest("the form has no file: send it in the field `file`", param="file", code="missing_file")
         if spool.size_bytes == 0:
             raise BadRequest("the file is empty", param="file", code="empty_file")
+        if isinstance(self._transfer, Transfer):
+            await self._transfer.sized(spool.size_bytes)
         await spool.finish()
 
     def _file_starts(self, part: FileStart) -> None:

@@ -27,6 +27,8 @@ CHAT_ENDPOINT = "/v1/chat/completions"
 MIME_TYPE = "application/jsonl"
 # One line is held in memory: a request, and the files that travel inside of it as base64.
 MAX_LINE_BYTES = 32 * 1024 * 1024
+# An answer may have images in it, several to a line.
+MAX_RESULT_LINE_BYTES = 512 * 1024 * 1024
 # Twice what any provider takes in one batch: a batch may be split among several.
 MAX_LINES = 200_000
 MAX_MODELS = 100
@@ -83,7 +85,10 @@ class RequestLine:
             raise BadLine(number, "model_not_found", "body.model must be a model name", "body.model")
         if body.get("stream"):
             raise BadLine(number, "invalid_request", "a batch does not stream: leave body.stream out", "body.stream")
-        return cls(number, custom_id, endpoint, model, orjson.dumps(body))
+        try:
+            return cls(number, custom_id, endpoint, model, orjson.dumps(body))
+        except orjson.JSONEncodeError as failure:
+            raise BadLine(number, "invalid_request", f"body cannot be written as JSON: {failure}", "body") from None
 
 
 def with_v1(url: str) -> str:
@@ -97,7 +102,8 @@ class Lines:
     Empty lines count, but are not given. Raises BadLine for a line that is too long, or too many of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_line_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_line_bytes = max_line_bytes
         self._pieces: list[bytes] = []
         self._held_bytes = 0
         self._number = 0
@@ -119,8 +125,8 @@ class Lines:
 
     def _hold(self, piece: bytes) -> None:
         self._held_bytes += len(piece)
-        if self._held_bytes > MAX_LINE_BYTES:
-            reason = f"is longer than {MAX_LINE_BYTES} bytes"
+        if self._held_bytes > self._max_line_bytes:
+            reason = f"is longer than {self._max_line_bytes} bytes"
             raise BadLine(self._number + 1, "invalid_request", reason)
         if piece:
             self._pieces.append(piece)

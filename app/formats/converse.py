@@ -7,6 +7,7 @@ bedrock-runtime (1.44.5).
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -142,8 +143,9 @@ def _answer_format(parameters: Parameters, system: list[dict[str, Any]]) -> dict
         system.append({"text": "Answer with one JSON object and nothing else."})
         return {}
     asked = wanted.json_schema
-    # The schema is text there, and always followed, strict or not.
-    definition = {"schema": orjson.dumps(asked.schema_).decode(), "name": asked.name}
+    # The schema is text there, and always followed, strict or not. orjson writes no numbers of more than 64 bits.
+    schema = json.dumps(asked.schema_, ensure_ascii=False, separators=(",", ":"))
+    definition = {"schema": schema, "name": asked.name}
     if asked.description:
         definition["description"] = asked.description
     return {"textFormat": {"type": "json_schema", "structure": {"jsonSchema": definition}}}

@@ -6,7 +6,7 @@ checked here, since OpenAI does not see it; whatever no format takes is refused 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -385,6 +385,17 @@ class Chat:
             for part in message.content
             if isinstance(part, FilePart) and part.file.file_id is not None
         ]
+
+    def addresses(self) -> Iterator[tuple[str, str]]:
+        """Where in the request an image or a file is given by its web address, and the address."""
+        for index, message in enumerate(self.messages):
+            for place, part in enumerate(message.content):
+                here = f"messages[{index}].content[{place}]"
+                match part:
+                    case ImagePart(image_url=ImageUrl(url=url)) if not url.startswith("data:"):
+                        yield f"{here}.image_url.url", url
+                    case FilePart(file=FileSource(file_url=str(url))):
+                        yield f"{here}.file.file_url", url
 
     def function_names(self) -> dict[str, str]:
         """The function that each tool call of the history called, by the call's id."""

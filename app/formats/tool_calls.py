@@ -15,15 +15,21 @@ from typing import Any
 import orjson
 
 MARK = "~mux."
-# Nobody's thinking is longer; a forged id must not unpack to gigabytes.
+# Nobody's thinking is longer, and prose deflates to a third; a forged id, or a request of many, must not unpack to
+# gigabytes.
 MAX_EXTRA_BYTES = 4 * 1024 * 1024
+MAX_RATIO = 8
 
 
 def with_extra(vendor_id: str, provider: str, extra: Any) -> str:
     """An id that carries `extra` (JSON) for the provider; without any, the vendor's own id."""
     if not extra:
         return vendor_id
-    packed = zlib.compress(orjson.dumps({provider: extra}), 9)
+    content = orjson.dumps({provider: extra})
+    packed = zlib.compress(content, 9)
+    if len(content) > MAX_RATIO * len(packed):
+        # A model that repeats itself: only stored, so that it is not taken for a forged one.
+        packed = zlib.compress(content, 0)
     return f"{vendor_id}{MARK}{base64.urlsafe_b64encode(packed).decode().rstrip('=')}"
 
 
@@ -39,7 +45,8 @@ def extra_of(call_id: str, provider: str) -> Any:
         return None
     try:
         deflated = base64.urlsafe_b64decode(packed + "=" * (-len(packed) % 4))
-        content = zlib.decompressobj().decompress(deflated, MAX_EXTRA_BYTES)
+        limit = min(MAX_EXTRA_BYTES, MAX_RATIO * len(deflated))
+        content = zlib.decompressobj().decompress(deflated, limit)
         return orjson.loads(content).get(provider)
     except (ValueError, zlib.error, AttributeError):
         # No base64, no JSON; nothing deflated; no object.

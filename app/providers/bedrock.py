@@ -467,6 +467,7 @@ def _provider_batch(job: Mapping[str, Any]) -> ProviderBatch:
         expires_at=unix_seconds(job.get("jobExpirationTime")),
         endpoint=CHAT_ENDPOINT,
         input_file_id=(job.get("inputDataConfig") or {}).get("s3InputDataConfig", {}).get("s3Uri"),
+        result_ids=(_folder(job),) if job.get("outputDataConfig") else (),
         total=job.get("totalRecordCount"),
         completed=job.get("successRecordCount"),
         failed=job.get("errorRecordCount"),

@@ -29,6 +29,8 @@ from app.providers.protocol import (
 from app.providers.translated import batch_results
 
 _PLACE = re.compile(r"((?P<region>[a-z0-9-]+):)?(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])(/(?P<prefix>.*))?")
+# How the folder of a batch's results ends, where it is the batch's own.
+RESULTS_ENDING = "-output"
 _NOT_ALLOWED = "storage_not_allowed"
 
 
@@ -125,7 +127,7 @@ class Buckets:
         """The folder for a batch's results: the one that the caller names, else one of the batch's own."""
         if batch.options.output_uri is not None:
             return self.folder(batch.options.output_uri)
-        return self._of(self._results).below(f"{batch.name}-output")
+        return self._of(self._results).below(f"{batch.name}{RESULTS_ENDING}")
 
 
 class FilesInBucket:
@@ -166,8 +168,13 @@ class FilesInBucket:
         return await (await self._ready_buckets()).at(storage).page(after, limit)
 
     async def delete_file(self, provider_file_id: str) -> None:
-        """See Provider."""
-        await (await self._ready_buckets()).holding(provider_file_id).delete_file(provider_file_id)
+        """See Provider. Raises Rejected for what is in no bucket of the account, whether it exists or not: the
+        configuration may have moved on from it, and Missing would say that it is gone."""
+        objects = (await self._ready_buckets()).find(provider_file_id)
+        if objects is None:
+            reason = f"{provider_file_id[:200]!r} is in no bucket that this account uses any more"
+            raise Rejected(reason, code=_NOT_ALLOWED)
+        await objects.delete_file(provider_file_id)
 
     async def _results_below(self, folder: str | None, ending: str = "") -> list[str]:
         """The files that a batch has left below its folder of results, if it has one."""

@@ -60,6 +60,7 @@ from app.providers.translated import BatchRun, Call, Translating, batch_results
 
 # --- declaration ------------------------------------------------------------------------------------------------
 
+HOST = "generativelanguage.googleapis.com"
 MAX_PAGE = 100
 MAX_NAME = 512
 ALREADY_EXISTS = "ALREADY_EXISTS"
@@ -97,7 +98,7 @@ class GeminiParams(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     api_key: SecretStr
-    api_base: str = "https://generativelanguage.googleapis.com"
+    api_base: str = f"https://{HOST}"
     api_version: Literal["v1", "v1beta"] = "v1"
 
     @field_validator("api_base")
@@ -325,6 +326,22 @@ class Gemini(GenerateContent):
 
     # --- chat ---------------------------------------------------------------------------------------------------
 
+    def _translate(self, chat: Chat) -> dict[str, Any]:
+        for where, address in chat.addresses():
+            # The API would read it with the gateway's key, whoever's file it is.
+            if self._is_own(address):
+                reason = f"{where}: expected an address elsewhere; the provider's files are named by file_id"
+                raise Rejected(reason, param=where, code="invalid_url")
+        return super()._translate(chat)
+
+    def _is_own(self, address: str) -> bool:
+        """Whether an address may be one of this API's; so may one that is malformed."""
+        try:
+            host = (URL(address).host or "").rstrip(".")
+        except ValueError:
+            return True
+        return host == URL(self._base).host or host.endswith(HOST)
+
     async def _chat_call(self, chat: Chat, body: bytes) -> Call:
         return Call(self._model_url(chat.provider_model, verb_of(chat)), self._json_headers, body)
 
@@ -401,7 +418,7 @@ class Gemini(GenerateContent):
         """DELETE the file of the responses, then the batch."""
         with suppress(Missing):
             operation = await self._named_call("GET", self._batch_url(batch.id))
-            if file_id := _output(operation).get("responsesFile"):
+            for file_id in _result_ids(operation):
                 with suppress(Missing):
                     await self.delete_file(file_id)
             await self._named_call("DELETE", self._batch_url(batch.id))
@@ -426,6 +443,7 @@ def _provider_batch(operation: Mapping[str, Any]) -> ProviderBatch:
         expires_at=None if created_at is None else created_at + BATCH_SECONDS,
         endpoint=CHAT_ENDPOINT,
         input_file_id=(metadata.get("inputConfig") or {}).get("fileName"),
+        result_ids=_result_ids(operation),
         total=_count(counts, "requestCount"),
         completed=_count(counts, "successfulRequestCount"),
         failed=_count(counts, "failedRequestCount"),
@@ -441,6 +459,11 @@ def _output(operation: Mapping[str, Any]) -> dict[str, Any]:
     """Where the results are: the SDK reads it in the metadata, the documentation in the response (wire.md §4e). A batch
     that was cancelled or has expired has none."""
     return {**(operation.get("response") or {}), **(_metadata(operation).get("output") or {})}
+
+
+def _result_ids(operation: Mapping[str, Any]) -> tuple[str, ...]:
+    file_id = _output(operation).get("responsesFile")
+    return (file_id.rpartition("/")[2],) if file_id else ()
 
 
 async def _inlined(output: Mapping[str, Any]) -> AsyncIterator[bytes]:
@@ -462,7 +485,8 @@ def _provider_file(item: Any) -> ProviderFile:
         id=str(item["uri"]),
         filename=item.get("displayName"),
         bytes=None if size is None else int(size),
-        purpose=None,
+        # That of a batch's results is not told but by their name.
+        purpose="batch_output" if str(item.get("name")).startswith("files/batch-") else None,
         created_at=unix_seconds(item.get("createTime")),
         expires_at=unix_seconds(item.get("expirationTime")),
         ready=item.get("state", "ACTIVE") == "ACTIVE",

@@ -41,6 +41,8 @@ CALL_READ_SECONDS = 60.0
 # OpenAI's own clients wait this long between two reads (openai-python 3.52, DEFAULT_TIMEOUT).
 CHAT_READ_SECONDS = 600.0
 READ_CHUNK_BYTES = 256 * 1024
+# A proxy on the way (Cloudflare's from 520 on) that has no answer from the provider, which may have done as asked.
+PROXY_STATUSES = frozenset({502, 504, *range(520, 528)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +247,9 @@ async def send_upload(
         async with http.open("POST", url, headers=sent, body=aiter(body), read_seconds=None) as answer:
             content = await answer.read()
             if answer.status >= 300:
-                raise error_of(answer.status, answer.headers, content)
+                failure = error_of(answer.status, answer.headers, content)
+                failure.outcome_unknown = answer.status in PROXY_STATUSES
+                raise failure
             return content
     except Unavailable as failure:
         # A body that was cut off made no file: its promised length, or its last chunk, never came.

@@ -26,7 +26,7 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
-from app.formats.batch_lines import CHAT_ENDPOINT, ENDPOINTS, BadLine, BatchResult, Lines
+from app.formats.batch_lines import CHAT_ENDPOINT, ENDPOINTS, MAX_RESULT_LINE_BYTES, BadLine, BatchResult, Lines
 from app.providers.absent import WithoutBatches, WithoutFiles
 from app.providers.http import (
     CHAT_READ_SECONDS,
@@ -288,8 +288,8 @@ class OpenAI:
         return aclosing(self._results(batch))
 
     async def _results(self, batch: ProviderBatch) -> AsyncGenerator[list[BatchResult], None]:
-        for file_id in _result_files(batch):
-            lines = Lines()
+        for file_id in batch.result_ids:
+            lines = Lines(MAX_RESULT_LINE_BYTES)
             async with self.read_file(file_id) as content:
                 async for chunk in content.chunks:
                     yield await asyncio.to_thread(_results_of, lines.of(chunk))
@@ -297,7 +297,7 @@ class OpenAI:
 
     async def forget_batch(self, batch: ProviderBatch) -> None:
         """Delete the output and the error file."""
-        for file_id in _result_files(batch):
+        for file_id in batch.result_ids:
             with suppress(Missing):
                 await self.delete_file(file_id)
 
@@ -332,10 +332,15 @@ class Compatible(WithoutFiles, WithoutBatches, OpenAI):
 def without_reasoning(body: bytes) -> bytes:
     """A chat without the `reasoning_content` that a client brings back in its messages."""
     payload = orjson.loads(body)
-    for message in payload["messages"]:
+    messages = payload.get("messages")
+    for message in messages if isinstance(messages, list) else ():
         if isinstance(message, dict):
             message.pop("reasoning_content", None)
-    return orjson.dumps(payload)
+    try:
+        return orjson.dumps(payload)
+    except orjson.JSONEncodeError:
+        # Nested deeper than can be written: the provider says what it thinks of it.
+        return body
 
 
 class _Events:
@@ -395,10 +400,6 @@ def _batch_path(provider_batch_id: str) -> str:
     return f"/batches/{quote(provider_batch_id, safe='')}"
 
 
-def _result_files(batch: ProviderBatch) -> list[str]:
-    return [file_id for file_id in (batch.output_file_id, batch.error_file_id) if file_id]
-
-
 def _provider_batch(item: Any) -> ProviderBatch:
     """A batch in any of the ways in which OpenAI and Azure describe one (wire.md §1e, §2e)."""
     status = BATCH_STATUSES.get(str(item.get("status")).lower()) if isinstance(item, dict) else None
@@ -419,6 +420,7 @@ def _provider_batch(item: Any) -> ProviderBatch:
         input_file_id=item.get("input_file_id"),
         output_file_id=item.get("output_file_id"),
         error_file_id=item.get("error_file_id"),
+        result_ids=tuple(filter(None, (item.get("output_file_id"), item.get("error_file_id")))),
         total=counts.get("total"),
         completed=counts.get("completed"),
         failed=counts.get("failed"),

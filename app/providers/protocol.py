@@ -247,7 +247,8 @@ class ProviderBatch:
     """A batch as the provider describes it, in OpenAI's words. Times are Unix seconds; what it does not tell is None.
 
     `name` is the one that it was submitted with. `output_file_id` and `error_file_id` are those of a provider whose
-    results are files of OpenAI's own lines. `completed` and `failed` count lines.
+    results are files of OpenAI's own lines. `result_ids` are the files that hold the results, or a folder of the
+    batch's own. `completed` and `failed` count lines.
     """
 
     id: str
@@ -261,6 +262,7 @@ class ProviderBatch:
     input_file_id: str | None = None
     output_file_id: str | None = None
     error_file_id: str | None = None
+    result_ids: tuple[str, ...] = ()
     total: int | None = None
     completed: int | None = None
     failed: int | None = None

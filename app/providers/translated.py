@@ -16,7 +16,7 @@ from yarl import URL
 
 from app.errors import Missing, ProviderError, Rejected, Unavailable, Unsupported
 from app.formats.answers import Chunks, Head, Reader, completion
-from app.formats.batch_lines import BadLine, BatchResult, Lines
+from app.formats.batch_lines import MAX_RESULT_LINE_BYTES, BadLine, BatchResult, Lines
 from app.formats.openai import Chat
 from app.providers.http import CHAT_READ_SECONDS, READ_CHUNK_BYTES, Http, connection_errors
 from app.providers.protocol import Capabilities, ChatRequest
@@ -174,7 +174,7 @@ async def batch_results(
 ) -> AsyncGenerator[list[BatchResult], None]:
     """The results in a file of JSON lines, as many at a time as arrive together. They are read in a thread: a batch
     may have hundreds of MB of them. A line that does not even tell its key has no result."""
-    lines = Lines()
+    lines = Lines(MAX_RESULT_LINE_BYTES)
     try:
         async for chunk in chunks:
             if found := list(lines.of(chunk)):

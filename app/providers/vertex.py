@@ -33,7 +33,7 @@ from app.errors import Missing, ProviderError, RateLimited, Rejected, Unauthoriz
 from app.formats.batch_lines import CHAT_ENDPOINT, BatchResult, error_body
 from app.formats.openai import Chat
 from app.providers import gemini
-from app.providers.buckets import AllowedBuckets, Buckets, FilesInBucket, folder_of
+from app.providers.buckets import RESULTS_ENDING, AllowedBuckets, Buckets, FilesInBucket, folder_of
 from app.providers.checksums import Crc32c
 from app.providers.http import Http, after_acceptance, base_url, json_object, unix_seconds
 from app.providers.objects import CLIENT_OPTIONS, NO_RETRIES, Objects, Proof
@@ -377,15 +377,20 @@ def _provider_batch(job: Mapping[str, Any]) -> ProviderBatch:
     # Of an unknown number it says -1, or nothing.
     done, failed, left = (int(stats.get(name) or 0) for name in ("successfulCount", "failedCount", "incompleteCount"))
     uris = (job.get("inputConfig") or {}).get("gcsSource", {}).get("uris")
+    name = (job.get("labels") or {}).get(NAME_LABEL) or job.get("displayName")
+    output = (job.get("outputConfig") or {}).get("gcsDestination", {}).get("outputUriPrefix", "")
+    # A folder of the batch's own is known before the job makes its directory there.
+    folder = output if output.endswith(f"/{name}{RESULTS_ENDING}") else _directory(job)
     return ProviderBatch(
         id=job["name"].rpartition("/")[2],
         status=status,
-        name=(job.get("labels") or {}).get(NAME_LABEL) or job.get("displayName"),
+        name=name,
         created_at=unix_seconds(job.get("createTime")),
         in_progress_at=unix_seconds(job.get("startTime")),
         ended_at=unix_seconds(job.get("endTime")),
         endpoint=CHAT_ENDPOINT,
         input_file_id=uris[0] if uris else None,
+        result_ids=(folder,) if folder else (),
         total=done + failed + left if stats and left >= 0 else None,
         completed=done if stats else None,
         failed=failed if stats else None,

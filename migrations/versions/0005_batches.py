@@ -57,6 +57,7 @@ MOMENTS = ("in_progress", "expires", "finalizing", "completed", "failed", "expir
 def upgrade() -> None:
     op.add_column("files", sa.Column("batch_lines", JSONB, nullable=True))
     op.add_column("files", sa.Column("imported_id", sa.Text(), nullable=True))
+    op.add_column("replicas", sa.Column("lost_at", sa.DateTime(timezone=True), nullable=True))
     op.create_index(
         "ix_files_imported_id",
         "files",
@@ -77,6 +78,9 @@ def upgrade() -> None:
         sa.Column("lease", sa.Text(), nullable=True),
     ):
         op.add_column("batches", column)
+    # A file is looked for at all accounts of a provider: one of them may have had another name.
+    op.create_index("ix_replicas_provider_file_id", "replicas", ["provider_file_id"])
+    op.drop_index("ix_replicas_account_provider_file_id", table_name="replicas")
     op.create_table(
         "batch_parts",
         sa.Column("id", sa.Text(), nullable=False),
@@ -93,6 +97,8 @@ def upgrade() -> None:
         sa.Column("input_names", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("input_provider_file_ids", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("provider_batch_id", sa.Text(), nullable=True),
+        sa.Column("surplus_batch_ids", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
+        sa.Column("result_ids", sa.ARRAY(sa.Text()), server_default="{}", nullable=False),
         sa.Column("status", sa.Text(), nullable=True),
         sa.Column("completed", sa.Integer(), server_default="0", nullable=False),
         sa.Column("failed", sa.Integer(), server_default="0", nullable=False),
@@ -110,7 +116,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_batch_parts_account_provider_batch_id", "batch_parts", ["account", "provider_batch_id"], unique=True
     )
-    for column in ("input_names", "input_provider_file_ids"):
+    for column in ("input_names", "input_provider_file_ids", "result_ids"):
         op.create_index(f"ix_batch_parts_{column}", "batch_parts", [column], postgresql_using="gin")
     op.execute(BATCH_MAPPINGS)
     op.execute(GRANT)
@@ -119,6 +125,8 @@ def upgrade() -> None:
 def downgrade() -> None:
     op.execute("DROP VIEW batch_mappings")
     op.drop_table("batch_parts")
+    op.create_index("ix_replicas_account_provider_file_id", "replicas", ["account", "provider_file_id"])
+    op.drop_index("ix_replicas_provider_file_id", table_name="replicas")
     columns = (
         "lease",
         "looked_at",
@@ -129,5 +137,6 @@ def downgrade() -> None:
     for column in (*columns, "usage", "errors", "failed_lines", "completed_lines", "lines"):
         op.drop_column("batches", column)
     op.drop_index("ix_files_imported_id", table_name="files")
+    op.drop_column("replicas", "lost_at")
     op.drop_column("files", "imported_id")
     op.drop_column("files", "batch_lines")

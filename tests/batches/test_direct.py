@@ -15,6 +15,9 @@ from tests.support.sandbox import eventually
 MODEL_NAMES = ("gpt-4o-mini-openai", "gpt-4o-azure", "gemini-flash", "gemini-2.0-flash", "nova-lite")
 LINES = [line("one", "the-model", "slow:60 Hello"), line("two", "the-model", "fail:400 please")]
 
+# What orjson reads, and does not write.
+DEEP = json.loads("[" * 300 + "]" * 300)
+
 
 def sealed_input(client, model, lines=LINES):
     """The sealed id of a file with these lines, for this model name, whatever they name."""
@@ -72,13 +75,32 @@ def test_a_line_that_cannot_be_translated_fails_the_upload(client, sandbox):
         (b"\xef\xbb\xbf" + jsonl(LINES), "invalid_json_line"),
         (jsonl(LINES) + b"{\n", "invalid_json_line"),
         (jsonl(LINES) + b'{"custom_id": "' + b"x" * MAX_LINE_BYTES, "invalid_request"),
+        (jsonl([line("one", "x", "Hello", deep=DEEP)]), "invalid_request"),
     ],
-    ids=["byte order mark", "no JSON", "too long"],
+    ids=["byte order mark", "no JSON", "too long", "too deep"],
 )
 def test_a_file_that_no_batch_can_have(client, sandbox, content, code):
     with pytest.raises(openai.BadRequestError) as refused:
         client.files.create(file=("lines.jsonl", content), purpose="batch", extra_body={"model": "gemini-flash"})
     assert (refused.value.code, refused.value.param) == (code, "file")
+    assert sandbox.files == []
+
+
+@pytest.mark.parametrize("headers", [{}, {"idempotency-key": "deep"}])
+def test_requests_that_are_nested_too_deep(client, headers):
+    body = {"requests": [line("one", "gemini-flash", "Hello", deep=DEEP)]}
+    with pytest.raises(openai.BadRequestError) as refused:
+        create(client, "", extra_body=body, extra_headers=headers)
+    assert "cannot be written" in refused.value.message
+
+
+@pytest.mark.parametrize("provider", ["openai", "gemini"])
+def test_requests_that_the_provider_refuses_leave_no_lines(six_clients, sandbox, provider):
+    sandbox.fault(provider, "create_batch", status=400)
+    body = {"provider": provider, "model": "the-model", "requests": LINES}
+    with pytest.raises(openai.BadRequestError):
+        create(six_clients.admin, "", extra_body=body)
+    assert sandbox.calls(f"{provider}.upload_file") == 1
     assert sandbox.files == []
 
 

@@ -2,16 +2,26 @@
 
 import contextlib
 import uuid
+from datetime import UTC, datetime
+from types import SimpleNamespace
 
 import httpx
 import openai
 import pytest
+from sqlalchemy import delete, insert
 
+from app.batches.lost import found_again
+from app.db import tables
+from app.deployments import Account, Deployments
+from app.files.accounts.queries import held_by_account, rename_account
+from app.ids import new_batch_id
+from app.providers.protocol import BatchLimits, ProviderBatch, ProviderBatchPage
 from tests.batches.test_batches import MODEL_NAMES
 from tests.conftest import Clients, configuration, connected
 from tests.support.batch_rows import BatchRows
-from tests.support.batches import answer_in, create, line, lines_of, upload_lines
+from tests.support.batches import ENDPOINT, answer_in, create, line, lines_of, upload_lines
 from tests.support.killable import CLAUDE, OPENAI
+from tests.support.providers import MemoryProvider
 from tests.support.sandbox import eventually
 
 SLOW = "slow:80000"
@@ -81,6 +91,31 @@ async def test_another_clients_batch_is_not_taken_for_ours(client, sandbox, foll
     assert left["lines"] == 1 and sandbox.calls("anthropic.delete_batch") == 1
 
 
+async def test_a_running_batch_of_another_account_of_the_provider_holds_nothing_up(database):
+    """It has as many lines; two keys of one organization see the same batches."""
+    name, batch_id, now = uuid.uuid4().hex, new_batch_id(), datetime.now(UTC)
+    batch = {"id": batch_id, "team_id": "team-default", "input_file_id": "file", "endpoint": ENDPOINT}
+    account = {"account": "of the same organization", "provider": "anthropic", "provider_batch_id": name}
+    model = {"model_name": CLAUDE, "provider_model": CLAUDE, "line_models": [CLAUDE]}
+    part = {"id": name, "batch_id": batch_id, "lines": 1, "options": {}, "state": "running", **account, **model}
+    async with database.write() as writer:
+        await writer.execute(insert(tables.batches).values(**batch, completion_window="24h", status="in_progress"))
+        await writer.execute(insert(tables.batch_parts).values(**part))
+    provider = MemoryProvider(batch=BatchLimits(named=False))
+
+    async def list_batches(*_):
+        return ProviderBatchPage((ProviderBatch(name, "in_progress", total=1),), None)
+
+    provider.list_batches = list_batches
+    deployments = Deployments([], {"ours": Account("ours", "anthropic", provider)})
+    lost = {"id": "lost", "account": "ours", "name": "lost", "lines": 1, "creating_at": now}
+    try:
+        assert await found_again(SimpleNamespace(database=database, deployments=deployments), lost) is None
+    finally:
+        async with database.write() as writer:
+            await writer.execute(delete(tables.batches).where(tables.batches.c.id == batch_id))
+
+
 # --- an account that is gone ------------------------------------------------------------------------------------
 
 
@@ -129,6 +164,24 @@ async def test_an_account_that_has_left_the_configuration(started, sandbox, foll
         for batch in batches:
             output = client.batches.retrieve(batch.id).output_file_id
             assert answer_in(lines_of(client, output)["one"]) == "slow:80000 say one"
+
+
+async def test_a_renamed_account_takes_its_batches_along(started, sandbox, follow, database):
+    with started(with_account=True) as client:
+        batch = create(client, upload_lines(client, [line("one", "leaving", SLOW)]))
+        rows = follow(batch)
+        [part] = await rows.become("running")
+    await rows.set(due_at="now() + interval '1 hour'", lease="NULL", attempts="9")
+    renamed = f"{part['account']}-renamed"
+    await rename_account(database, part["account"], renamed)
+    [row] = await rows.mappings()
+    # Another gateway may have seen by now that it has no such account: that waits for a minute.
+    assert row["account"] == renamed and row["attempts"] <= 1 and row["rest"].total_seconds() <= 60
+    assert {one["account"]: one["batches"] for one in await held_by_account(database)}[renamed] == 1
+    await rename_account(database, renamed, part["account"])
+    with started(with_account=True):
+        sandbox.advance(80_000)
+        await rows.come_to_rest()
 
 
 # --- files that are gone ----------------------------------------------------------------------------------------

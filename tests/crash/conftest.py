@@ -7,7 +7,7 @@ from tests.support.gates import Gates
 from tests.support.killable import Killable
 from tests.support.processes import SandboxProcess
 from tests.support.sandbox import Switchboard
-from tests.support.world import NO_WAITS, World
+from tests.support.world import LOST_IN_THE_FUTURE, NO_WAITS, World
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,7 @@ async def world(postgres_url, tmp_path_factory):
     with SandboxProcess() as process:
         sandbox = Switchboard(process.url)
         async with migrated_database(postgres_url) as url, connected(url) as connection:
-            await connection.execute(NO_WAITS)
+            await connection.execute(NO_WAITS + LOST_IN_THE_FUTURE)
             yield World(sandbox, url, connection, tmp_path_factory.mktemp("world"))
         sandbox.close()
 

@@ -21,7 +21,7 @@ from tests.support.chats import answer_of, ask, file_part
 from tests.support.replicas import Replicas
 from tests.support.rest import SOURCES_KEY, Traces
 from tests.support.sandbox import eventually
-from tests.support.uploads import sha256
+from tests.support.uploads import CLOSING, PURPOSE, part, post_form, raw_client, sha256
 
 LEASE = timedelta(seconds=LEASE_SECONDS)
 # More than the kernel takes in for a provider that reads no more.
@@ -163,6 +163,22 @@ async def test_a_gateway_that_is_killed_when_one_of_its_uploads_is_answered(doom
     with pytest.raises(openai.APIConnectionError):
         upload(victim, name, OPENAI, CLAUDE)
     assert left.held()
+    await left.end_leases()
+    assert await left.come_to_rest(hurried=True) == []
+
+
+async def test_a_killed_upload_whose_form_had_an_end_of_its_own(next_victim, client, sandbox, traces, name):
+    """Nothing follows its last boundary: till then the file seems smaller than it is."""
+    left, victim = traces(), next_victim()
+    sandbox.fault("anthropic", "upload_file", delay_seconds=600, times=-1)
+    targets = part("target_model_names", f"{OPENAI},{CLAUDE}")
+    form = (PURPOSE, targets, part("file", content_of(name), name, "application/pdf"))
+    to_victim = client.with_options(base_url=f"{victim.url}/v1")
+    with raw_client(to_victim) as http, ThreadPoolExecutor(1) as pool:
+        posting = pool.submit(post_form, http, *form, closing=CLOSING.rstrip())
+        assert eventually(left.held)
+        victim.process.kill()
+        assert isinstance(posting.exception(), httpx.TransportError)
     await left.end_leases()
     assert await left.come_to_rest(hurried=True) == []
 

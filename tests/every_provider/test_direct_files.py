@@ -223,6 +223,9 @@ def test_a_bucket_that_is_not_allowed(admin, sandbox, provider):
     with pytest.raises(openai.BadRequestError, match="another"):
         admin.files.list(extra_query={"provider": provider, **place})
     uri = f"{BUCKETS[provider][0]}://another/filemux/key"
-    for verb in (admin.files.retrieve, admin.files.content, admin.files.delete):
+    for verb in (admin.files.retrieve, admin.files.content):
         is_missing(verb, uri, extra_query={"provider": provider})
+    with pytest.raises(openai.BadRequestError, match="another"):
+        # What is not looked for is not said to be gone.
+        admin.files.delete(uri, extra_query={"provider": provider})
     assert sandbox.files == []

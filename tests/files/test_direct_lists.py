@@ -3,6 +3,8 @@
 import pytest
 
 from app.files.direct.listing import MAX_REMEMBERED, Cursors
+from tests.support.batches import create as create_batch
+from tests.support.batches import jsonl, line
 from tests.support.replicas import Replicas
 from tests.support.uploads import PDF, upload
 
@@ -27,6 +29,16 @@ def test_the_accounts_of_a_model_name_one_after_the_other(clients):
     assert listed(permitted, model="pair", after=files[0].id) == [file.id for file in files[1:]]
     for file in files:
         assert permitted.files.delete(file.id).deleted
+
+
+def test_the_batches_of_all_accounts_of_a_model_name(clients, sandbox):
+    permitted = clients.member(permissions=["provider_files"])
+    for model in ("mini", "other"):
+        content = jsonl([line("one", model, "slow:80000")])
+        file = permitted.files.create(file=("a.jsonl", content), purpose="batch", extra_body={"model": model})
+        create_batch(permitted, file)
+    listed = list(permitted.batches.list(limit=1, extra_query={"model": "pair"}))
+    assert [one.filemux["account"] for one in listed] == ["openai-first", "openai-second"]
 
 
 async def test_a_file_whose_row_does_not_know_it_yet_is_not_shown(clients, member, database, sandbox):

@@ -1,6 +1,7 @@
 """References, one shape of OpenAI's payloads each."""
 
 import time
+import tracemalloc
 
 import orjson
 import pytest
@@ -76,3 +77,14 @@ def test_thousands_of_parts_are_replaced_in_one_pass():
     assert time.thread_time() - started < 2
     [message] = orjson.loads(rewritten)["messages"]
     assert message["content"] == [{"type": "text", "text": "short"}] * 3_000
+
+
+def test_a_long_text_costs_no_memory_of_its_own():
+    """A few megabytes of source code in a chat, with an escape at each line's end."""
+    body = body_of({"role": "user", "content": [{"type": "text", "text": "a\n" * 1_000_000}, FILE_PART]})
+    tracemalloc.start()
+    try:
+        assert [one.file_id for one in find(body).references] == ["file-mux-1"]
+        assert tracemalloc.get_traced_memory()[1] < len(body)
+    finally:
+        tracemalloc.stop()

@@ -69,6 +69,19 @@ def test_a_model_name_with_several_accounts(member, sandbox):
     assert sandbox.files == []
 
 
+def test_an_id_outlives_its_accounts_place_and_name(make_gateway, sandbox_process, sandbox, clients_of, tmp_path):
+    """Another account is put before its own; and its own has another name, but is the only one."""
+    params = {"model": "openai/gpt-4o-mini", "api_base": f"{sandbox_process.url}/openai/v1"}
+    known, file_id = configuration(sandbox_process.url)["model_list"], None
+    for names in ({"own": "sk-own"}, {"other": "sk-other", "own": "sk-own"}, {"renamed": "sk-own"}):
+        entries = [{**params, "account": name, "api_key": key} for name, key in names.items()]
+        model_list = [*known, *({"model_name": "moving", "litellm_params": entry} for entry in entries)]
+        with make_gateway(directory=tmp_path, model_list=model_list) as running:
+            client = clients_of(running).admin
+            file_id = file_id or create(client, "moving").id
+            assert client.files.content(file_id).content == PDF
+
+
 def said(file_id):
     encoded = file_id.removeprefix("file-")
     return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()

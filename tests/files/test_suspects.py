@@ -70,15 +70,18 @@ class Place:
             rows = await reader.all(text("SELECT id FROM files WHERE filename = :name"), {"name": self.filename})
         return {row["id"] for row in rows}
 
+    async def forget(self):
+        async with self.database.write() as writer:
+            left = "DELETE FROM replicas USING files WHERE files.id = file_id AND filename = :name"
+            await writer.execute(text(left), {"name": self.filename})
+            await writer.execute(text("DELETE FROM files WHERE filename = :name"), {"name": self.filename})
+
 
 @pytest.fixture
 async def place(database):
     made = Place(database)
     yield made
-    async with database.write() as writer:
-        left = "DELETE FROM replicas USING files WHERE files.id = file_id AND filename = :name"
-        await writer.execute(text(left), {"name": made.filename})
-        await writer.execute(text("DELETE FROM files WHERE filename = :name"), {"name": made.filename})
+    await made.forget()
 
 
 async def test_a_suspect_is_deleted_once_and_is_nobodys_suspect_any_more(place):

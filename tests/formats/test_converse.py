@@ -375,6 +375,7 @@ def by_schema(**schema):
             {"system": [{"text": "Answer with one JSON object and nothing else."}]},
         ),
         (by_schema(schema={"type": "object"}, strict=True), json_schema(schema='{"type":"object"}', name="x")),
+        (by_schema(schema={"maximum": 2**64}), json_schema(schema='{"maximum":18446744073709551616}', name="x")),
         (by_schema(description="d"), json_schema(schema="{}", name="x", description="d")),
         ({"service_tier": "default"}, {"serviceTier": {"type": "default"}}),
         ({"service_tier": "flex"}, {"serviceTier": {"type": "flex"}}),

@@ -66,8 +66,10 @@ def test_a_damaged_id_carries_what_it_did_or_nothing(extra, data):
         bomb(b" " * BOMB_BYTES),
         bomb(b'{"anthropic": "' + b"x" * BOMB_BYTES + b'"}'),
         bomb(b"[" * BOMB_BYTES),
+        # One such id does no harm, a thousand in a request do.
+        bomb(b'{"anthropic": "' + b"x" * 100_000 + b'"}'),
     ],
-    ids=["spaces", "a long text", "deep"],
+    ids=["spaces", "a long text", "deep", "small"],
 )
 def test_a_bomb_is_not_unpacked(call_id):
     tracemalloc.start()
@@ -81,6 +83,12 @@ def test_a_bomb_is_not_unpacked(call_id):
 
 def test_as_much_as_a_vendor_thinks_is_carried():
     thinking = {"thinking": "thoughts " * 200_000, "signature": base64.b64encode(bytes(range(256)) * 400).decode()}
+    assert extra_of(with_extra("call", "anthropic", thinking), "anthropic") == thinking
+
+
+@pytest.mark.parametrize("times", [1, 10, 100, 1_000, 10_000, 100_000])
+def test_a_vendor_may_repeat_itself(times):
+    thinking = {"thinking": "Wait. " * times, "signature": "c2ln"}
     assert extra_of(with_extra("call", "anthropic", thinking), "anthropic") == thinking
 
 

@@ -220,9 +220,8 @@ async def test_files_in_an_allowed_folder(account):
     with pytest.raises(Rejected):
         await provider.list_files("../x", 10)
     stranger = account()
-    for call in (stranger.retrieve_file, stranger.delete_file):
-        with pytest.raises(Missing):
-            await call(file.id)
+    with pytest.raises(Missing):
+        await stranger.retrieve_file(file.id)
     with pytest.raises(Missing):
         await stranger.read_file(file.id).__aenter__()
     for call in (stranger.upload_file(upload_of(storage=place)), stranger.list_files(None, 10, place)):
@@ -231,3 +230,13 @@ async def test_files_in_an_allowed_folder(account):
     await provider.delete_file(file.id)
     with pytest.raises(Missing):
         await provider.retrieve_file(file.id)
+
+
+async def test_a_file_in_a_bucket_that_is_not_used_any_more_is_not_taken_for_gone(account):
+    """The configuration moved on to another folder: what is in the old one is still there, and still paid for."""
+    before = account(allowed_buckets=["filemux-sandbox/team/"])
+    file = await before.upload_file(upload_of(storage=StoragePlace("filemux-sandbox", "team/in")))
+    for file_id in (file.id, f"{file.id}-that-never-was"):
+        with pytest.raises(Rejected, match="in no bucket that this account uses any more"):
+            await account().delete_file(file_id)
+    assert await before.retrieve_file(file.id) == file

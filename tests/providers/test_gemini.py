@@ -193,6 +193,39 @@ async def test_a_missing_model_is_no_missing_file(gemini):
 # --- chats, errors, parameters ----------------------------------------------------------------------------------
 
 
+def showing(part):
+    body = {"model": MODEL, "messages": [{"role": "user", "content": [part]}]}
+    return ChatRequest(MODEL, json.dumps(body).encode())
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{base}/v1beta/files/abc",
+        "{base}/else",
+        "https://generativelanguage.googleapis.com/v1beta/files/abc",
+        "http://x@GenerativeLanguage.GoogleAPIs.com.:443/v1/files/abc",
+        "https://generativelanguage\uff0egoogleapis.com/v1beta/files/abc",
+        "https://eu-generativelanguage.googleapis.com/v1/files/abc",
+        "https://[",
+    ],
+)
+def test_a_file_at_the_provider_is_not_shown_by_its_address(gemini, sandbox, address):
+    """Google reads it with the gateway's key, whichever team's it is."""
+    url = address.format(base=sandbox.url)
+    file = {"type": "file", "file": {"file_url": url}}
+    image = {"type": "image_url", "image_url": {"url": url}}
+    for part, where in ((file, "file.file_url"), (image, "image_url.url")):
+        with pytest.raises(Rejected) as rejected:
+            gemini.translated(showing(part))
+        assert (rejected.value.param, rejected.value.code) == (f"messages[0].content[0].{where}", "invalid_url")
+
+
+@pytest.mark.parametrize("url", ["https://x.org/generativelanguage.googleapis.com/a", "data:image/png;base64,aGk="])
+def test_any_other_address_is_shown(gemini, url):
+    assert gemini.translated(showing({"type": "image_url", "image_url": {"url": url}}))
+
+
 async def test_a_chat_is_answered_whole_and_streamed(gemini):
     file = await gemini.upload_file(named(b"%PDF", mime_type="application/pdf", filename="a.pdf"))
     whole = json.loads(await gemini.chat(asking_about(file.id, model=f"models/{MODEL}")))

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import stamina
 from pydantic import ValidationError
 
 from app.errors import (
@@ -15,9 +16,10 @@ from app.errors import (
     Unavailable,
     Unsupported,
 )
-from app.formats.batch_lines import CHAT_ENDPOINT
+from app.formats.batch_lines import CHAT_ENDPOINT, MAX_LINE_BYTES
 from app.providers.openai import CAPABILITIES, Compatible, CompatibleParams, OpenAI, OpenAIParams
 from app.providers.protocol import NO_LIMIT, BatchError, BatchSubmission, ChatRequest, ProviderBatch
+from app.providers.wrappers import ATTEMPTS, Retrying
 from tests.support.providers import canned, upload_of
 
 
@@ -89,6 +91,18 @@ async def test_an_answer_that_is_no_file_is_unavailable(http, body):
             await provider.upload_file(upload_of())
     # It was accepted; whether there is a file, only the provider knows.
     assert failed.value.outcome_unknown
+
+
+@pytest.mark.parametrize(
+    ("status", "unknown"), [(500, False), (502, True), (503, False), (504, True), (520, True), (529, False)]
+)
+async def test_an_upload_that_a_proxy_has_lost_sight_of_is_not_sent_again(http, status, unknown):
+    """The provider may have stored it: nobody would ever delete the first of two."""
+    with stamina.set_testing(True, attempts=ATTEMPTS, cap=True):
+        async with canned(status, body=b"<html>sorry</html>") as (url, requests):
+            with pytest.raises(Unavailable) as failed:
+                await Retrying(account(http, url)).upload_file(upload_of())
+    assert (failed.value.outcome_unknown, len(requests)) == (unknown, 1 if unknown else ATTEMPTS)
 
 
 async def test_organization_and_project_are_sent(http):
@@ -168,7 +182,7 @@ async def retrieved(http, body):
 async def results(http, *lines):
     """What is made of an output file of these lines."""
     async with canned(body=b"\n".join(lines)) as (url, _):
-        batch = ProviderBatch("batch_1", "completed", output_file_id="file-1")
+        batch = ProviderBatch("batch_1", "completed", result_ids=("file-1",))
         async with account(http, url).read_batch_output(batch) as output:
             return [result async for several in output for result in several]
 
@@ -252,6 +266,21 @@ def test_a_line_is_openais_own(http):
         provider.batch_line("key", "/v1/files", ChatRequest("m", other))
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"reasoning_content": "b"},
+        {"messages": None, "reasoning_content": "b"},
+        {"messages": [{"role": "user", "content": "reasoning_content"}, "reasoning_content"]},
+        {"messages": [{"reasoning_content": "b"}], "metadata": json.loads('{"a":' * 300 + "1" + "}" * 300)},
+    ],
+    ids=["no messages", "null", "odd messages", "deep"],
+)
+def test_what_is_wrong_with_a_chat_openai_says_itself(http, body):
+    line = account(http, "http://unused").batch_line("key", CHAT_ENDPOINT, ChatRequest("m", json.dumps(body).encode()))
+    assert json.loads(line)["body"] == body
+
+
 async def test_results_say_what_became_of_each_line(http):
     answered = b'{"custom_id": "a", "response": {"status_code": 200, "body": {"id": "c"}}, "error": null}'
     refused = b'{"custom_id": "b", "response": {"status_code": 400, "body": {"error": {}}}}'
@@ -268,6 +297,12 @@ async def test_results_say_what_became_of_each_line(http):
 async def test_a_result_that_cannot_be_read_is_unavailable(http, line):
     with pytest.raises(Unavailable, match="cannot be read"):
         await results(http, line)
+
+
+async def test_a_result_may_be_longer_than_a_line_that_is_sent(http):
+    line = {"custom_id": "one", "response": {"status_code": 200, "body": {"image": "x" * MAX_LINE_BYTES}}}
+    [found] = await results(http, json.dumps(line).encode())
+    assert (found.key, len(found.body) > MAX_LINE_BYTES) == ("one", True)
 
 
 async def test_a_batch_without_results_has_none(http):

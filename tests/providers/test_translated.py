@@ -10,9 +10,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.errors import Rejected, Unavailable
+from app.formats.batch_lines import MAX_LINE_BYTES, BatchResult
 from app.providers.anthropic import Anthropic, AnthropicParams
 from app.providers.protocol import ChatRequest
-from app.providers.translated import LARGE_BODY_BYTES, sse_events
+from app.providers.translated import LARGE_BODY_BYTES, batch_results, sse_events
 from tests.support.providers import canned
 
 HEAD = {"id": "msg_1", "type": "message", "role": "assistant", "model": "claude-x"}
@@ -212,3 +213,12 @@ async def test_a_large_request_is_translated_in_a_thread(http, size, in_a_thread
     assert (provider.thread is not threading.current_thread()) is in_a_thread
     assert answer["choices"][0]["message"]["content"] == "hi"
     assert b"x" * size in requests[0]
+
+
+# --- results of batches -----------------------------------------------------------------------------------------
+
+
+async def test_a_result_may_be_longer_than_a_line_that_is_sent():
+    line = json.dumps({"key": "one", "image": "x" * MAX_LINE_BYTES}).encode()
+    results = batch_results(each_of([line]), lambda found: BatchResult(found["key"]))
+    assert [one.key async for several in results for one in several] == ["one"]

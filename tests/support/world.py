@@ -21,6 +21,16 @@ END $$;
 CREATE TRIGGER look_again_at_once BEFORE UPDATE ON replicas
 FOR EACH ROW WHEN (NEW.state = 'pending' AND NEW.looks > OLD.looks) EXECUTE FUNCTION look_again_at_once();
 """
+# The providers' clock may be days ahead, so what they made last is not too young to be a lost upload's.
+LOST_IN_THE_FUTURE = """
+CREATE FUNCTION lost_in_the_future() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.lost_at := NEW.lost_at + interval '10 years';
+    RETURN NEW;
+END $$;
+CREATE TRIGGER lost_in_the_future BEFORE UPDATE OF lost_at ON replicas
+FOR EACH ROW WHEN (OLD.lost_at IS NULL) EXECUTE FUNCTION lost_in_the_future();
+"""
 BACKLOG = """
 SELECT f.filename, r.account, r.state, r.due_at, r.attempts, r.looks, r.last_error
 FROM replicas r JOIN files f ON f.id = r.file_id

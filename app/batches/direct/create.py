@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -19,6 +20,7 @@ from app.errors import BadRequest, NoSuchFile, ProviderError
 from app.files.batch_input import told
 from app.files.direct import address
 from app.files.direct.batch_lines import LineTranslator
+from app.files.targets import check_model_name
 from app.formats.batch_lines import MIME_TYPE, RequestLine
 from app.gateway import Gateway
 from app.providers.protocol import BatchOptions, BatchSubmission, FileUpload, ProviderBatch
@@ -46,6 +48,7 @@ async def _creation(gateway: Gateway, caller: Caller, body: BatchCreate) -> _Cre
     file = await address.opened(gateway, caller, body.input_file_id) if body.input_file_id else None
     if file is not None:
         assert file.sealed is not None
+        check_model_name(file.sealed.model_name, caller, gateway.deployments, "input_file_id")
         naming = Naming(gateway, caller, file.account, file.sealed.model_name)
         deployment = _deployment(gateway, file.account, file.sealed.model_name)
         return _Creation(naming, body, deployment, file.own_id)
@@ -53,6 +56,8 @@ async def _creation(gateway: Gateway, caller: Caller, body: BatchCreate) -> _Cre
         return None
     account = address.provider_account(gateway, caller, body.named_provider)
     naming, deployment = Naming(gateway, caller, account), _deployment(gateway, account, body.model or "")
+    if deployment is not None:
+        check_model_name(deployment.model_name, caller, gateway.deployments, "model")
     if body.requests is not None:
         return _Creation(naming, body, deployment)
     own_id = address.provider_file_id(account, str(body.input_file_id))
@@ -109,7 +114,14 @@ class _Creation:
         if capabilities.batch_input == "inline":
             return shown(await self._created(replace(batch, open=lambda: _chunks(content))), self._naming)
         file = await self._account.provider.upload_file(self._upload(content))
-        created = await self._created(replace(batch, input_file_id=file.id))
+        try:
+            created = await self._created(replace(batch, input_file_id=file.id))
+        except ProviderError as failure:
+            # Nobody is told of the lines, but a batch that may be there needs them.
+            if not may_be_there(failure):
+                with suppress(ProviderError):
+                    await self._account.provider.delete_file(file.id)
+            raise
         return shown(created, self._naming, self._naming.file(file.id))
 
     def _model(self, of_lines: str | None = None) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import and_, func, select, update
+from sqlalchemy import and_, delete, func, literal, select, tuple_, union_all, update
 
 from app.db.notify import EVERYTHING
 from app.db.session import Database, Rows, Writer
-from app.db.tables import file_targets, replicas
+from app.db.tables import batch_parts, batches, file_targets, replicas
 from app.errors import BadRequest
 from app.files.replicas.queries import FILES_CHANNEL
 
@@ -36,15 +36,18 @@ async def unblock(writer: Writer, accounts: Collection[str]) -> int:
     return await writer.execute(update(replicas).where(waiting).values(**values))
 
 
-async def replicas_by_account(database: Database) -> Rows:
-    """How many replicas the rows have at each account."""
+async def held_by_account(database: Database) -> Rows:
+    """What the rows have at each account: so many `replicas`, and parts of `batches` that are not over."""
+    of_files = select(replicas.c.account, literal(1).label("replicas"), literal(0).label("batches"))
+    of_batches = select(batch_parts.c.account, literal(0), literal(1)).where(batch_parts.c.state != "gone")
+    one = union_all(of_files, of_batches).subquery().c
+    sums = (func.sum(column).label(column.name) for column in (one.replicas, one.batches))
     async with database.read() as reader:
-        counts = select(replicas.c.account, func.count().label("replicas")).group_by(replicas.c.account)
-        return await reader.all(counts)
+        return await reader.all(select(one.account, *sums).group_by(one.account))
 
 
 async def rename_account(database: Database, old: str, new: str) -> int:
-    """Move every row of an account to another name; returns how many replicas.
+    """Move every row of an account to another name; returns how many replicas. What waited for the account is due.
 
     Raises BadRequest when a file is at both: they are two accounts, and not one that was renamed.
     """
@@ -53,7 +56,15 @@ async def rename_account(database: Database, old: str, new: str) -> int:
         both = select(replicas.c.file_id).where(replicas.c.account == new, replicas.c.file_id.in_(of_old))
         if await writer.first(both.limit(1)) is not None:
             raise BadRequest(f"files are at both {old!r} and {new!r}: these are two accounts")
+        # A file may have been wanted at both, though it is at one.
+        wanted = (file_targets.c.file_id, file_targets.c.model_name)
+        at_new = tuple_(*wanted).in_(select(*wanted).where(file_targets.c.account == new))
+        await writer.execute(delete(file_targets).where(file_targets.c.account == old, at_new))
         await writer.execute(update(file_targets).where(file_targets.c.account == old).values(account=new))
         moved = await writer.execute(update(replicas).where(replicas.c.account == old).values(account=new))
+        await writer.execute(update(batch_parts).where(batch_parts.c.account == old).values(account=new))
+        of_new = batches.c.id.in_(select(batch_parts.c.batch_id).where(batch_parts.c.account == new))
+        waiting = and_(of_new, batches.c.lease.is_(None), batches.c.due_at.is_not(None))
+        await writer.execute(update(batches).where(waiting).values(due_at=func.now(), attempts=0))
         await writer.notify(FILES_CHANNEL, EVERYTHING)
         return moved

@@ -22,7 +22,7 @@ _BEGIN = text(
     FROM files WHERE id = :file_id AND state = 'ready'
     ON CONFLICT (file_id, account) WHERE state <> 'deleting' AND replaces IS NULL
     DO UPDATE SET id = excluded.id, state = 'pending', due_at = excluded.due_at, created_at = now(), looks = 0,
-                  attempts = replicas.attempts + 1
+                  lost_at = NULL, attempts = replicas.attempts + 1
     WHERE (replicas.state = 'failed' AND replicas.due_at <= now())
        OR (replicas.state = 'pending' AND replicas.attempts = 0)
     RETURNING *
@@ -68,6 +68,7 @@ async def claim_wanted(
         "state": "pending",
         "created_at": func.now(),
         "looks": 0,
+        "lost_at": None,
     }
     rows = await claim_due(writer, replicas, wanted, lease_seconds=lease_seconds, limit=limit, values=begun)
     for row in rows:

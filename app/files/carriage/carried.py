@@ -75,29 +75,28 @@ class Carried:
         return self.file.replicas.get(self.deployment.account.name)
 
     def obstacle(self) -> GatewayError | None:
-        """Why the file cannot travel; None when it can."""
+        """Why the file cannot travel, but not where it stands: to find that, the whole body is read. None when it
+        can."""
         carriage = self.carriage
         if carriage == "reference":
             return None if self.file.holds(self.deployment.account.name) else self._no_replica()
         provider = self.deployment.account.provider_name
         if carriage == "unsupported":
-            return self._refused(
-                f"{provider} takes no files of type {self.file.mime_type} in a chat", "unsupported_file_type"
-            )
+            reason = f"{provider} takes no files of type {self.file.mime_type} in a chat"
+            return BadRequest(reason, code="unsupported_file_type")
         if not self.reference.in_file_part:
-            return self._refused("a file id belongs in a content part of type file", "file_id_outside_part")
+            return BadRequest("a file id belongs in a content part of type file", code="file_id_outside_part")
         limit = self.deployment.provider.capabilities.max_inline_bytes(self.file.mime_type)
         if self.file.size_bytes > limit:
             return ProviderTooLarge(
-                f"{self.where}: files of type {self.file.mime_type} travel to {provider} inside the request and may "
-                f"have {limit} bytes; this one has {self.file.size_bytes}",
-                param=self.where,
+                f"files of type {self.file.mime_type} travel to {provider} inside the request and may have {limit} "
+                f"bytes; this one has {self.file.size_bytes}"
             )
         if not is_readable(self.gateway, self.file):
-            return self._refused(
+            return BadRequest(
                 f"files of type {self.file.mime_type} travel to {provider} inside the request, but the gateway keeps "
                 "no copy of this one (filemux.sources) and no provider that has it gives it back",
-                "content_not_available",
+                code="content_not_available",
             )
         return None
 
@@ -135,17 +134,17 @@ class Carried:
         replica, provider = self._replica, self.deployment.account.provider_name
         if replica is not None and (replica.coming or replica.never_begun):
             doing = "processing" if replica.state == "processing" else "being sent"
-            reason = f"{self.where}: {provider} is still {doing} the file"
-            return Overloaded(reason, param=self.where, code="file_processing", retry_after_seconds=5)
+            reason = f"{provider} is still {doing} the file"
+            return Overloaded(reason, code="file_processing", retry_after_seconds=5)
         if replica is not None and replica.state == "failed":
-            reason = f"{self.where}: {provider} did not take the file: {replica.last_error}"
+            reason = f"{provider} did not take the file: {replica.last_error}"
             if replica.due_at is None:
-                return BadRequest(reason, param=self.where, code="file_without_replica")
+                return BadRequest(reason, code="file_without_replica")
             wait = max(1.0, replica.due_at - time.time())
-            return Overloaded(reason, param=self.where, code="file_without_replica", retry_after_seconds=wait)
-        return self._refused(
+            return Overloaded(reason, code="file_without_replica", retry_after_seconds=wait)
+        return BadRequest(
             f"the file {self.file.file_id} is not at the provider of {self.deployment.model_name!r}{self._why()}",
-            "file_without_replica",
+            code="file_without_replica",
         )
 
     def _why(self) -> str:
@@ -156,6 +155,3 @@ class Carried:
         if account.stores_files and purpose not in account.provider.capabilities.purposes:
             return f", which takes no files of purpose {purpose!r}"
         return ""
-
-    def _refused(self, reason: str, code: str) -> BadRequest:
-        return BadRequest(f"{self.where}: {reason}", param=self.where, code=code)

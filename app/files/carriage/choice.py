@@ -187,16 +187,14 @@ class Choice:
 
     def _obstacle(self, carried: list[dict[str, Carried]]) -> GatewayError:
         """Why no deployment can be given all files: the first file that none can be given, if there is one."""
-        for file_id in carried[0]:
-            obstacles = [one[file_id].obstacle() for one in carried]
-            if all(obstacles):
-                obstacle = obstacles[0]
-                assert obstacle is not None
+        for file_id, first in carried[0].items():
+            obstacle = first.obstacle()
+            if obstacle is not None and all(one[file_id].obstacle() for one in carried):
+                where, reason, wait = first.where, obstacle.message, obstacle.retry_after_seconds
                 if obstacle.code == "file_without_replica" and obstacle.status == 400:
-                    names = ", ".join(self._names_with(carried[0][file_id].file)) or "none that your key may use"
-                    reason = f"{obstacle.message}; model names that have it: {names}"
-                    obstacle = BadRequest(reason, param=obstacle.param, code=obstacle.code)
-                return obstacle
+                    names = ", ".join(self._names_with(first.file)) or "none that your key may use"
+                    reason = f"{reason}; model names that have it: {names}"
+                return type(obstacle)(f"{where}: {reason}", param=where, code=obstacle.code, retry_after_seconds=wait)
         return BadRequest(
             f"no single account behind {self._model_name!r} has all files of this request",
             param="messages",

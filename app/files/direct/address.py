@@ -18,7 +18,6 @@ from app.deployments import Account
 from app.errors import BadRequest, Forbidden, Missing, NoSuchFile, NotFound
 from app.files.direct import queries
 from app.files.direct.results import Results
-from app.files.replicas import queries as replica_queries
 from app.files.targets import check_model_name, named_provider
 from app.gateway import Gateway
 from app.providers.protocol import FileContent, ProviderFile
@@ -133,15 +132,16 @@ async def _is_foreign(gateway: Gateway, caller: Caller, account: Account, own_id
 
 def account_of(gateway: Gateway, sealed: Sealed) -> Account | None:
     """The account at which a sealed id's file or batch is."""
-    if sealed.account:
-        return gateway.deployments.accounts.get(sealed.account)
-    return next(iter(storing(gateway, sealed.model_name)), None)
+    if sealed.account and (account := gateway.deployments.accounts.get(sealed.account)):
+        return account
+    found = storing(gateway, sealed.model_name)
+    # An id of a former version names none; one that has a new name by now is known where there is no other.
+    return found[0] if found and (len(found) == 1 or not sealed.account) else None
 
 
 def seal(gateway: Gateway, caller: Caller, account: Account, model_name: str, own_id: str, kind: Kind = FILE) -> str:
     """The caller's id of a file or batch at one of a model name's accounts."""
-    several = len(gateway.deployments.accounts_behind(model_name)) > 1
-    return gateway.seals.seal(kind, Sealed(own_id, model_name, caller.team_id, account.name if several else None))
+    return gateway.seals.seal(kind, Sealed(own_id, model_name, caller.team_id, account.name))
 
 
 def storing(gateway: Gateway, model_name: str) -> list[Account]:
@@ -181,33 +181,38 @@ def check_provider_files(caller: Caller) -> None:
 async def foreign(
     gateway: Gateway, caller: Caller, accounts: Iterable[Account], provider_file_ids: Sequence[str]
 ) -> set[str]:
-    """Which of these files at accounts are replicas of another team's, or the lines of its batches.
+    """Which of these files at accounts are replicas of another team's, or the lines or results of its batches.
 
     Whatever other name the account is known by, and whatever other way of writing there is of an id that ends in the
     name that we have given.
     """
-    by_name = {one.rpartition("/")[2]: one for one in provider_file_ids}
+    names = {one: _names(one) for one in provider_file_ids}
     async with gateway.database.read() as reader:
-        names = await queries.foreign_names(reader, caller.team_id, by_name)
-        found = await replica_queries.foreign_provider_files(
-            reader, caller.team_id, same_provider(gateway, accounts), provider_file_ids
-        )
-    return found | {by_name[name] for name in names if name in by_name}
+        every = set().union(*names.values())
+        found = await queries.foreign_names(reader, caller.team_id, providers_of(accounts), every)
+    return {one for one in provider_file_ids if names[one] & found}
+
+
+def _names(provider_file_id: str) -> set[str]:
+    """What a row may know a file by: its id, the name that ends it, and the folders that it is below."""
+    parts = provider_file_id.split("/")
+    return {parts[-1], *("/".join(parts[:end]) for end in range(1, len(parts) + 1))}
 
 
 async def foreign_batches(
     gateway: Gateway, caller: Caller, account: Account, provider_batch_ids: Sequence[str]
 ) -> set[str]:
-    """Which of these batches at an account are parts of another team's."""
+    """Which of these batches at an account are parts of another team's, in whatever way their ids are written: all ways
+    end in the same name."""
+    names = {one: one.rpartition("/")[2] for one in provider_batch_ids}
     async with gateway.database.read() as reader:
-        accounts = same_provider(gateway, [account])
-        return await queries.foreign_batches(reader, caller.team_id, accounts, provider_batch_ids)
+        found = await queries.foreign_batch_names(reader, caller.team_id, providers_of([account]), names.values())
+    return {one for one, name in names.items() if name in found}
 
 
-def same_provider(gateway: Gateway, accounts: Iterable[Account]) -> list[str]:
-    """The names of all accounts at these ones' providers: two of them may be the same under different credentials."""
-    providers = {one.provider_name for one in accounts}
-    return [one.name for one in gateway.deployments.accounts.values() if one.provider_name in providers]
+def providers_of(accounts: Iterable[Account]) -> list[str]:
+    """The accounts' providers: two accounts may be the same under different credentials, or under a former name."""
+    return sorted({one.provider_name for one in accounts})
 
 
 def provider_file_id(account: Account, text: str) -> str | None:

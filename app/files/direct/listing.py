@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from app.access.authenticate import Caller
@@ -104,14 +106,14 @@ class Listing:
             return []
         foreign = await address.foreign(self._gateway, self._caller, [account], [one.id for one in wanted])
         arriving = await self._arriving(account)
-        return [(account, one) for one in wanted if one.id not in foreign and not _is_one_of(one, arriving)]
+        return [(account, one) for one in wanted if one.id not in foreign and not arriving.may_be(one)]
 
-    async def _arriving(self, account: Account) -> dict[str, float]:
-        """Other teams' uploads whose ids their rows do not know yet: filename → not made before."""
-        accounts = address.same_provider(self._gateway, [account])
+    async def _arriving(self, account: Account) -> Arriving:
+        providers, team_id = address.providers_of([account]), self._caller.team_id
         async with self._gateway.database.read() as reader:
-            rows = await queries.arriving_files(reader, self._caller.team_id, accounts)
-        return {row["filename"]: row["created_at"].timestamp() - CLOCK_SKEW_SECONDS for row in rows}
+            rows = await queries.arriving_files(reader, team_id, providers)
+            since = await queries.results_arrive_since(reader, team_id, providers)
+        return Arriving({row["filename"]: row["created_at"] for row in rows}, since)
 
     # --- where the page begins ----------------------------------------------------------------------------------
 
@@ -165,6 +167,20 @@ class Listing:
         return BadRequest(f"after must be the id of a file in this list, not {after[:100]!r}", param="after")
 
 
-def _is_one_of(file: ProviderFile, arriving: Mapping[str, float]) -> bool:
-    earliest = arriving.get(file.filename or "")
-    return earliest is not None and (file.created_at is None or file.created_at >= earliest)
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What other teams' rows do not know the ids of yet: uploads by their filenames, and results of batches, each not
+    made before."""
+
+    uploads: Mapping[str, datetime]
+    results_since: datetime | None
+
+    def may_be(self, file: ProviderFile) -> bool:
+        """Whether a file may be one of them."""
+        begun = [self.uploads.get(file.filename or "")]
+        if file.purpose == "batch_output":
+            begun.append(self.results_since)
+        return any(
+            moment and (file.created_at is None or file.created_at >= moment.timestamp() - CLOCK_SKEW_SECONDS)
+            for moment in begun
+        )

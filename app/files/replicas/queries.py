@@ -10,12 +10,12 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, and_, cast, delete, exists, func, or_, select, union_all, update
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import ColumnElement, and_, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
 
 from app.db.claims import claim_due
 from app.db.session import Reader, Row, Rows, Writer
-from app.db.tables import batch_parts, batches, file_targets, files, replicas
+from app.db.tables import file_targets, files, replicas
 
 # On this channel a file's id tells every process that its mapping has changed.
 FILES_CHANNEL = "filemux_files"
@@ -53,48 +53,22 @@ async def file_replicas(reader: Reader, file_ids: Iterable[str]) -> Rows:
     )
 
 
-async def foreign_provider_files(
-    reader: Reader, team_id: str, accounts: Sequence[str], provider_file_ids: Sequence[str]
-) -> set[str]:
-    """Which of these raw ids are replicas of another team's files, or the lines of its batches."""
-    wanted = list(provider_file_ids)
-    of_files = (
-        select(replicas.c.provider_file_id)
-        .join(files, files.c.id == replicas.c.file_id)
-        .where(
-            replicas.c.account.in_(list(accounts)),
-            replicas.c.provider_file_id.in_(wanted),
-            files.c.team_id != team_id,
-        )
-    )
-    inputs = batch_parts.c.input_provider_file_ids
-    of_batches = (
-        select(func.unnest(inputs))
-        .join(batches, batches.c.id == batch_parts.c.batch_id)
-        .where(
-            batch_parts.c.account.in_(list(accounts)),
-            inputs.overlap(cast(wanted, ARRAY(Text))),
-            batches.c.team_id != team_id,
-        )
-    )
-    rows = await reader.all(union_all(of_files, of_batches))
-    return {row["provider_file_id"] for row in rows} & set(wanted)
-
-
-async def known_provider_files(reader: Reader, account: str, provider_file_ids: Sequence[str]) -> set[str]:
-    """Which of an account's files have a row."""
+async def known_provider_files(reader: Reader, provider: str, provider_file_ids: Sequence[str]) -> set[str]:
+    """Which of a provider's files have a row, at whichever account: two may be the same under different credentials."""
     column = replicas.c.provider_file_id
-    rows = await reader.all(select(column).where(replicas.c.account == account, column.in_(list(provider_file_ids))))
+    rows = await reader.all(select(column).where(replicas.c.provider == provider, column.in_(list(provider_file_ids))))
     return {row["provider_file_id"] for row in rows}
 
 
 async def has_pending_twin(reader: Reader, replica: Row, file: Row) -> bool:
-    """Whether another unfinished upload of the same name and size goes to the same account."""
+    """Whether another unfinished upload of the same name and size goes to the same account, or that of another file to
+    one at the same provider."""
+    elsewhere = and_(replicas.c.provider == replica["provider"], replicas.c.file_id != replica["file_id"])
     twin = (
         select(replicas.c.id)
         .join(files, files.c.id == replicas.c.file_id)
         .where(
-            replicas.c.account == replica["account"],
+            or_(replicas.c.account == replica["account"], elsewhere),
             replicas.c.state == "pending",
             replicas.c.id != replica["id"],
             files.c.filename == file["filename"],
@@ -131,8 +105,11 @@ async def renew_lease(writer: Writer, lease_seconds: float, *, file_id: str) -> 
 
 
 async def record_replica(writer: Writer, replica_id: str, values: Mapping[str, Any]) -> int:
-    """Record what became of one replica; returns 0 when its row is gone."""
-    return await writer.execute(update(replicas).where(replicas.c.id == replica_id).values(**values))
+    """Record what became of one replica; returns 0 when its row is gone, or what is to be looked for is found."""
+    mine = replicas.c.id == replica_id
+    if values["state"] == "pending":
+        mine = and_(mine, replicas.c.provider_file_id.is_(None))
+    return await writer.execute(update(replicas).where(mine).values(**values))
 
 
 async def forget_nothing_stored(writer: Writer, file_id: str) -> None:
@@ -148,7 +125,9 @@ async def claim(writer: Writer, state: str, accounts: Collection[str], lease_sec
     """Claim replicas at our accounts that something is due for: to be deleted, asked about while processing, or
     looked for while pending."""
     wanted = and_(replicas.c.state == state, replicas.c.account.in_(list(accounts)), ~NEVER_BEGUN)
-    return await claim_due(writer, replicas, wanted, lease_seconds=lease_seconds, limit=limit)
+    # It was due first when its upload's lease had passed, or its answer was lost.
+    lost = {"lost_at": func.coalesce(replicas.c.lost_at, replicas.c.due_at)} if state == "pending" else None
+    return await claim_due(writer, replicas, wanted, lease_seconds=lease_seconds, limit=limit, values=lost)
 
 
 async def postpone(writer: Writer, replica: Row, seconds: float, reason: str) -> None:
@@ -194,7 +173,7 @@ async def _has_another(writer: Writer, replica: Row) -> bool:
 
 async def discard_untracked(writer: Writer, file: Mapping[str, Any], replica: Mapping[str, Any]) -> None:
     """Have a provider's file deleted whose row was given up before its upload ended, and the file's row with it."""
-    if await known_provider_files(writer, replica["account"], [replica["provider_file_id"]]):
+    if await known_provider_files(writer, replica["provider"], [replica["provider_file_id"]]):
         return
     of_file = ("id", "team_id", "created_by", "filename", "purpose", "mime_type")
     values = {name: file[name] for name in of_file if name in file}
