@@ -18,8 +18,9 @@ from app.errors import (
     Unsupported,
 )
 from app.formats import tool_calls
-from app.formats.batch_lines import CHAT_ENDPOINT, MAX_LINE_BYTES
+from app.formats.batch_lines import CHAT_ENDPOINT
 from app.formats.openai import FileFacts
+from app.providers import translated
 from app.providers.anthropic import MAX_EXPIRY_SECONDS, MIN_EXPIRY_SECONDS, Anthropic, AnthropicParams
 from app.providers.protocol import BatchSubmission, ChatRequest, ProviderBatch, ProviderFile
 from tests.support.providers import canned, chunks_of, upload_of
@@ -679,9 +680,10 @@ async def test_a_line_that_cannot_be_read_fails_alone(http, result):
         assert (answer["model"], answer["choices"][0]["message"]["content"]) == ("claude-x", "hi")
 
 
-async def test_a_line_without_an_end_is_unavailable(http):
+async def test_a_line_without_an_end_is_unavailable(http, monkeypatch):
+    monkeypatch.setattr(translated, "MAX_RESULT_LINE_BYTES", 1000)
     with pytest.raises(Unavailable, match="results cannot be read"):
-        await results_of(http, with_results(b"x" * (MAX_LINE_BYTES + 1)))
+        await results_of(http, with_results(b"x" * 1001))
 
 
 @pytest.mark.parametrize("address", ["http://127.0.0.1:9/results", "https://api.anthropic.com/results", "/results"])
