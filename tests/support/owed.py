@@ -27,7 +27,12 @@ IDLE = {"replicas": f"({HELD}) IS NOT TRUE", "files": f"({HELD}) IS NOT TRUE", "
 FORGET = {
     "replicas": "DELETE FROM replicas WHERE id IN ({})",
     "files": "DELETE FROM files WHERE id IN ({})",
-    "batches": "UPDATE batches SET status = 'failed', due_at = NULL, lease = NULL WHERE id IN ({})",
+    "batches": """
+        WITH over AS (
+            UPDATE batches SET status = 'failed', due_at = NULL, lease = NULL WHERE id IN ({}) RETURNING id
+        )
+        UPDATE batch_parts SET state = 'gone' WHERE batch_id IN (SELECT id FROM over)
+    """,
 }
 
 
